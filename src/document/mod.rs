@@ -1,0 +1,5 @@
+//! Stage 3: touched keys → nested documents.
+
+pub mod batch;
+
+pub use batch::{Document, DocumentBatch, DocumentId, SnapshotVersion};

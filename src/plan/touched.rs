@@ -1,0 +1,74 @@
+//! What the plan hands on: root keys to read, what the reader must see, and the receipt to give back.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::postgres::{Snapshot, TransactionId};
+
+/// Position of a document entry in the schema file's entries of one database, from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntryId(pub usize);
+
+/// The key of a root row: PostgreSQL's text output of each key column, in the order of the entry's
+/// key columns ([`crate::schema::tree::SchemaTree::key`]).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RootKey(pub Box<[Box<str>]>);
+
+/// Root rows with `after < key ≤ upto` in the database's order; `None` is open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRange {
+    /// Exclusive lower bound.
+    pub after: Option<RootKey>,
+    /// Inclusive upper bound.
+    pub upto: Option<RootKey>,
+}
+
+/// Which root rows to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selection {
+    /// These keys; one that has no row any more is a document to delete.
+    Keys(Vec<RootKey>),
+    /// A stretch of the table, in the first load and in a re-index.
+    Range(KeyRange),
+}
+
+/// What the reader's snapshot must see before its rows may be used.
+#[derive(Clone, Debug)]
+pub enum MustSee {
+    /// The transactions that caused the read.
+    Transactions(Arc<[TransactionId]>),
+    /// Everything the slot's first snapshot saw; `None` if nothing older than the stream matters.
+    Floor(Option<Arc<Snapshot>>),
+}
+
+/// The work a [`Touched`] is part of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Job {
+    /// A round of the plan: all changes taken from the queue at once, numbered from 1.
+    Round(u64),
+    /// A key range of a load, numbered from 0 in key order.
+    Range(EntryId, u64),
+}
+
+/// Names a [`Touched`], so that what became of it can be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Receipt {
+    /// The work it is part of.
+    pub job: Job,
+    /// Its number in that work, from 0.
+    pub part: u32,
+}
+
+/// Documents to read afresh.
+#[derive(Clone, Debug)]
+pub struct Touched {
+    /// Whose documents.
+    pub entry: EntryId,
+    /// Which.
+    pub selection: Selection,
+    /// In which snapshots.
+    pub must_see: MustSee,
+    /// To be given back.
+    pub receipt: Receipt,
+}

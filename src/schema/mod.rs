@@ -1,0 +1,5 @@
+//! Ground: the user's schema file, from its text to trees resolved against the catalog.
+
+pub mod tree;
+
+pub use tree::{ColumnPair, Join, Link, Node, NodeId, OutputColumn, SchemaTree};

@@ -1,0 +1,5 @@
+//! Stage 1: WAL bytes → committed transactions.
+
+pub mod transaction;
+
+pub use transaction::{Change, OldTuple, SourceEvent, TransactionPart};
