@@ -1,12 +1,14 @@
 //! Ground: what every stage knows of PostgreSQL. Positions, relations, tuples, snapshots, and the
 //! connections that carry SQL. No stage logic.
 
+pub mod catalog;
 pub mod lsn;
 pub mod relation;
 pub mod snapshot;
 pub mod table;
 pub mod tuple;
 
+pub use catalog::Catalog;
 pub use lsn::Lsn;
 pub use relation::{Relation, RelationColumn, RelationId, ReplicaIdentity};
 pub use snapshot::{Snapshot, TransactionId};
