@@ -1,5 +1,161 @@
 //! Stage 3: touched keys → nested documents.
+//!
+//! Each worker takes a [`Touched`], reads the rows of its documents in one snapshot, merges them and
+//! hands on finished bodies. Memory is bounded by the bytes one read may take: a read past the limit
+//! is given up and done again with fewer documents.
 
 pub mod batch;
+pub(crate) mod fetch;
+pub(crate) mod finish;
+pub(crate) mod layout;
+pub(crate) mod merge;
+pub(crate) mod query;
+pub(crate) mod transform;
 
-pub use batch::{Document, DocumentBatch, DocumentId, SnapshotVersion};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::mpsc;
+use tokio_postgres::Client;
+
+pub use batch::{Document, DocumentBatch, DocumentId, Refused, SnapshotVersion};
+pub use finish::Entry;
+
+use crate::document::fetch::{Outcome, fetch, keys_of};
+use crate::plan::{KeyRange, Selection, Touched};
+use crate::postgres::snapshot::InvalidSnapshot;
+
+/// Bytes of rows that one read may take, unless it reads a single document.
+const READ_LIMIT: usize = 32 * 1024 * 1024;
+
+/// A document that could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum DocumentError {
+    /// PostgreSQL refused a statement, or the connection is gone.
+    #[error("rows of documents could not be read")]
+    Read(#[source] tokio_postgres::Error),
+    /// `pg_current_snapshot()` gave something else.
+    #[error("PostgreSQL gave no snapshot")]
+    Snapshot(#[source] InvalidSnapshot),
+}
+
+/// What the stage has done, for status and metrics.
+#[derive(Debug, Default)]
+pub struct DocumentProgress {
+    /// Documents made, deletes included.
+    pub documents: AtomicU64,
+    /// Snapshots read.
+    pub reads: AtomicU64,
+    /// `one_to_one` relations that had several rows.
+    pub ambiguous: AtomicU64,
+}
+
+/// One worker of the stage.
+#[derive(Debug)]
+pub struct Worker {
+    /// Its own connection.
+    pub client: Client,
+    /// All entries of the database, by [`crate::plan::EntryId`].
+    pub entries: Arc<[Entry]>,
+    /// Documents read at once at most.
+    pub keys_at_once: usize,
+    /// Shared by all workers.
+    pub progress: Arc<DocumentProgress>,
+}
+
+impl Worker {
+    /// Works until the input closes, or nobody takes the output any more.
+    ///
+    /// # Errors
+    /// [`DocumentError`] when PostgreSQL cannot be read; what was taken is not finished then.
+    pub async fn run(
+        self,
+        input: async_channel::Receiver<Touched>,
+        output: mpsc::Sender<DocumentBatch>,
+    ) -> Result<(), DocumentError> {
+        while let Ok(touched) = input.recv().await {
+            if !self.answer(touched, &output).await? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what was touched, in as many batches as it takes; `false` if nobody takes them.
+    async fn answer(
+        &self,
+        touched: Touched,
+        output: &mpsc::Sender<DocumentBatch>,
+    ) -> Result<bool, DocumentError> {
+        let Some(entry) = self.entries.get(touched.entry.0) else { return Ok(true) };
+        let mut pieces = VecDeque::from(split(touched.selection, self.keys_at_once));
+        let mut sent = 0;
+        while let Some(piece) = pieces.pop_front() {
+            let limit = if is_single(&piece) { usize::MAX } else { READ_LIMIT };
+            let tree = (&*entry.tree, &*entry.layout);
+            match fetch(&self.client, tree, &piece, &touched.must_see, limit).await {
+                Ok(Outcome::Rows(rows)) => {
+                    sent += 1;
+                    let mut batch = entry.finish(&rows, &piece);
+                    self.count(&batch, rows.nodes.len());
+                    batch.entry = touched.entry;
+                    batch.receipt = touched.receipt;
+                    batch.batches = pieces.is_empty().then_some(sent);
+                    if output.send(batch).await.is_err() {
+                        return Ok(false);
+                    }
+                }
+                Ok(Outcome::TooLarge) => {
+                    for smaller in self.smaller(entry, piece).await?.into_iter().rev() {
+                        pieces.push_front(smaller);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    fn count(&self, batch: &DocumentBatch, _nodes: usize) {
+        self.progress.reads.fetch_add(1, Ordering::Relaxed);
+        self.progress.documents.fetch_add(batch.documents.len() as u64, Ordering::Relaxed);
+        self.progress.ambiguous.fetch_add(batch.ambiguous, Ordering::Relaxed);
+    }
+
+    /// The same documents in smaller pieces: halves of a list of keys, the keys of a range.
+    async fn smaller(
+        &self,
+        entry: &Entry,
+        piece: Selection,
+    ) -> Result<Vec<Selection>, DocumentError> {
+        let keys = match piece {
+            Selection::Keys(keys) => keys,
+            Selection::Range(range) => self.keys(entry, &range).await?,
+        };
+        let half = keys.len().div_ceil(2).max(1);
+        Ok(split(Selection::Keys(keys), half))
+    }
+
+    async fn keys(
+        &self,
+        entry: &Entry,
+        range: &KeyRange,
+    ) -> Result<Vec<crate::plan::RootKey>, DocumentError> {
+        keys_of(&self.client, &entry.tree, range).await
+    }
+}
+
+fn is_single(piece: &Selection) -> bool {
+    matches!(piece, Selection::Keys(keys) if keys.len() <= 1)
+}
+
+/// Keys in pieces of at most `at_once`; a range as it is. Never empty.
+fn split(selection: Selection, at_once: usize) -> Vec<Selection> {
+    match selection {
+        Selection::Keys(keys) if keys.len() > at_once => {
+            keys.chunks(at_once.max(1)).map(|piece| Selection::Keys(piece.to_vec())).collect()
+        }
+        whole => vec![whole],
+    }
+}

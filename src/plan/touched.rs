@@ -1,10 +1,11 @@
 //! What the plan hands on: root keys to read, what the reader must see, and the receipt to give back.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::postgres::{Snapshot, TransactionId};
+use crate::postgres::{Lsn, Snapshot, TransactionId};
 
 /// Position of a document entry in the schema file's entries of one database, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,6 +43,17 @@ pub enum MustSee {
     Floor(Option<Arc<Snapshot>>),
 }
 
+impl MustSee {
+    /// Whether a snapshot sees all of it.
+    pub fn is_seen_by(&self, snapshot: &Snapshot) -> bool {
+        match self {
+            Self::Transactions(xids) => xids.iter().all(|xid| snapshot.sees(*xid)),
+            Self::Floor(Some(floor)) => snapshot.covers(floor),
+            Self::Floor(None) => true,
+        }
+    }
+}
+
 /// The work a [`Touched`] is part of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Job {
@@ -71,4 +83,25 @@ pub struct Touched {
     pub must_see: MustSee,
     /// To be given back.
     pub receipt: Receipt,
+}
+
+/// A round was planned to its end, or a load range handed out: what it consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    /// The work.
+    pub job: Job,
+    /// How many [`Touched`] it had.
+    pub parts: u32,
+    /// Position to acknowledge once this round and all before it are written; `None` if no
+    /// transaction ended in it.
+    pub upto: Option<Lsn>,
+}
+
+/// How far the acknowledged work reaches without a gap.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Finished {
+    /// Every round up to this number.
+    pub rounds: u64,
+    /// By entry, how many ranges from the first.
+    pub ranges: BTreeMap<EntryId, u64>,
 }

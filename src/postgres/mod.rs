@@ -4,7 +4,9 @@
 pub mod catalog;
 pub mod lsn;
 pub mod relation;
+pub mod render;
 pub mod snapshot;
+pub mod sql;
 pub mod table;
 pub mod tuple;
 
@@ -12,5 +14,6 @@ pub use catalog::Catalog;
 pub use lsn::Lsn;
 pub use relation::{Relation, RelationColumn, RelationId, ReplicaIdentity};
 pub use snapshot::{Snapshot, TransactionId};
-pub use table::{Column, ForeignKey, Leaf, Table, TableKind, quote_identifier, quote_literal};
+pub use sql::{quote_identifier, quote_literal};
+pub use table::{Column, ForeignKey, Leaf, Table, TableKind};
 pub use tuple::{Tuple, Value};

@@ -1,6 +1,6 @@
 //! A table as the catalog describes it: what the schema is resolved against.
 
-use crate::postgres::{RelationId, ReplicaIdentity};
+use crate::postgres::{RelationId, ReplicaIdentity, quote_identifier};
 
 /// What stands behind a name in `pg_class`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -121,32 +121,5 @@ impl Table {
         let own =
             self.kind == TableKind::Partitioned || covers(self.identity, &self.identity_columns);
         plain && own && leaves_cover
-    }
-}
-
-/// Quotes an SQL identifier: `a"b` becomes `"a""b"`.
-pub fn quote_identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// Quotes an SQL string literal, also under `standard_conforming_strings = off`.
-pub fn quote_literal(text: &str) -> String {
-    let quoted = text.replace('\'', "''");
-    if quoted.contains('\\') {
-        format!(" E'{}'", quoted.replace('\\', "\\\\"))
-    } else {
-        format!("'{quoted}'")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn identifiers_and_literals_are_quoted() {
-        assert_eq!(quote_identifier("a\"b"), "\"a\"\"b\"");
-        assert_eq!(quote_literal("o'k"), "'o''k'");
-        assert_eq!(quote_literal("a\\'"), " E'a\\\\'''");
     }
 }

@@ -1,0 +1,144 @@
+//! Rows of a snapshot → the finished batch: transforms, `_meta`, routing, and deletes of what has no
+//! row any more. Pure.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::{Map, Value as Json};
+
+use crate::document::fetch::Fetched;
+use crate::document::layout::Layout;
+use crate::document::merge::{Merge, Merged, append_field, id_of};
+use crate::document::transform::Transforms;
+use crate::document::{Document, DocumentBatch, DocumentId, Refused, SnapshotVersion};
+use crate::plan::{EntryId, Job, Receipt, RootKey, Selection};
+use crate::schema::tree::{NodeId, SchemaTree};
+
+/// A document entry as the workers know it.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub(crate) tree: Arc<SchemaTree>,
+    pub(crate) layout: Arc<Layout>,
+    transforms: Option<Arc<Transforms>>,
+    generation: u64,
+}
+
+impl Entry {
+    /// An entry whose documents are versioned under `generation`.
+    pub fn new(tree: Arc<SchemaTree>, generation: u64) -> Self {
+        let layout = Arc::new(Layout::of(&tree));
+        let transforms = Transforms::compile(&tree).map(Arc::new);
+        Self { tree, layout, transforms, generation }
+    }
+
+    /// The documents of a snapshot. Selected keys without a row are deletes.
+    pub(crate) fn finish(&self, rows: &Fetched, selection: &Selection) -> DocumentBatch {
+        let version = SnapshotVersion::of(self.generation, &rows.snapshot);
+        let mut batch = DocumentBatch {
+            entry: EntryId(0),
+            receipt: Receipt { job: Job::Round(0), part: 0 },
+            batches: None,
+            documents: Vec::new(),
+            refused: Vec::new(),
+            ambiguous: 0,
+        };
+        let mut seen: HashSet<String> = HashSet::new();
+        for merged in Merge::new(&self.layout, &rows.nodes).documents() {
+            if !seen.insert(merged.id.clone()) {
+                continue;
+            }
+            batch.ambiguous += merged.ambiguous;
+            match self.document(merged, version) {
+                Ok(document) => batch.documents.push(document),
+                Err(refused) => batch.refused.push(refused),
+            }
+        }
+        if let Selection::Keys(keys) = selection {
+            self.add_deletes(keys, &mut seen, version, &mut batch.documents);
+        }
+        batch
+    }
+
+    fn add_deletes(
+        &self,
+        keys: &[RootKey],
+        seen: &mut HashSet<String>,
+        version: SnapshotVersion,
+        documents: &mut Vec<Document>,
+    ) {
+        let Some(root) = self.layout.node(NodeId::ROOT) else { return };
+        for key in keys {
+            let id = id_of(root, key);
+            if !seen.insert(id.clone()) {
+                continue;
+            }
+            let id = DocumentId(id.into());
+            documents.push(Document { id, key: key.clone(), version, routing: None, body: None });
+        }
+    }
+
+    fn document(&self, merged: Merged, version: SnapshotVersion) -> Result<Document, Refused> {
+        let refuse = |reason: String| Refused {
+            id: DocumentId(merged.id.clone().into()),
+            key: merged.key.clone(),
+            version,
+            reason,
+        };
+        let mut open = merged.open.clone();
+        let mut routing = None;
+        if self.transforms.is_some() || self.tree.routing.is_some() {
+            let mut object = parse(&open).map_err(|error| {
+                refuse(format!("its JSON is too deep or malformed: {}", error.classify_word()))
+            })?;
+            if let Some(transforms) = &self.transforms {
+                transforms.apply(&mut object);
+            }
+            if let Some(field) = &self.tree.routing {
+                routing = Some(routing_of(&object, field).map_err(refuse)?);
+            }
+            open = serde_json::to_vec(&object).unwrap_or_default();
+            open.pop();
+        }
+        if self.tree.meta {
+            append_field("_meta", &merged.meta, &mut open);
+        }
+        open.push(b'}');
+        let id = DocumentId(merged.id.into());
+        Ok(Document { id, key: merged.key, version, routing, body: Some(Bytes::from(open)) })
+    }
+}
+
+/// What kind of trouble, without the text around it: that could hold cell values.
+trait ClassifyWord {
+    fn classify_word(&self) -> &'static str;
+}
+
+impl ClassifyWord for serde_json::Error {
+    fn classify_word(&self) -> &'static str {
+        match self.classify() {
+            serde_json::error::Category::Io => "input",
+            serde_json::error::Category::Syntax => "syntax or depth",
+            serde_json::error::Category::Data => "data",
+            serde_json::error::Category::Eof => "unexpected end",
+        }
+    }
+}
+
+fn parse(open: &[u8]) -> Result<Map<String, Json>, serde_json::Error> {
+    let mut whole = open.to_vec();
+    whole.push(b'}');
+    serde_json::from_slice(&whole)
+}
+
+fn routing_of(object: &Map<String, Json>, field: &str) -> Result<Box<str>, String> {
+    match object.get(field) {
+        Some(Json::String(text)) if !text.is_empty() => Ok(text.as_str().into()),
+        Some(Json::Number(number)) => Ok(number.to_string().into()),
+        Some(Json::Bool(value)) => Ok(value.to_string().into()),
+        None => Err(format!("the document has no field `{field}` to route by")),
+        Some(Json::Null | Json::String(_) | Json::Array(_) | Json::Object(_)) => {
+            Err(format!("the field `{field}` to route by is empty or no scalar"))
+        }
+    }
+}
