@@ -13,34 +13,39 @@ install_missing() {
   fi
   for name in "$@"; do
     case $name in
-      postgres15*)
-        want openssl openssl
-        [[ -x /usr/lib/postgresql/15/bin/postgres ]] || ((UID != 0)) || packages+=(postgresql-15)
-        ;;
+      postgres15*) want_postgres15 ;;
       postgres*) want openssl openssl && want_downloader "$name" ;;
       redis) want redis-server redis-server ;;
       elasticsearch* | opensearch) want curl curl && want_downloader "$name" ;;
     esac
-    # What installs one for 7 serves 8, which is started only beside it or by name.
-    [[ $name != elasticsearch[78] ]] || java_for "$name" >/dev/null || packages+=("$(jdk_package)")
+    # Debian 12 has 17, Debian 13 has 21: either runs Elasticsearch 7 and 8.
+    [[ $name != elasticsearch[78] ]] || java_for "$name" >/dev/null || packages+=(default-jdk-headless)
   done
   ((${#packages[@]})) || return 0
+  mapfile -t packages < <(printf '%s\n' "${packages[@]}" | sort -u)
   ((UID == 0)) || die "missing, and only root can install them: ${packages[*]}"
   say "installing ${packages[*]}"
   export DEBIAN_FRONTEND=noninteractive
-  {
-    apt-get update -q
-    apt-get install -yq --no-install-recommends -o DPkg::Lock::Timeout=300 "${packages[@]}"
-  } >"$run/apt.log" 2>&1 || { tail -n 15 "$run/apt.log" >&2 && die "apt-get could not install ${packages[*]}"; }
+  refresh_package_lists
+  apt-get install -yq --no-install-recommends -o DPkg::Lock::Timeout=300 "${packages[@]}" \
+    >>"$run/apt.log" 2>&1 || { tail -n 15 "$run/apt.log" >&2 && die "apt-get could not install ${packages[*]}"; }
 }
 
-# Debian 12 has 17, later releases 21: either runs Elasticsearch 7 and 8.
-jdk_package() {
-  if apt-cache show openjdk-17-jdk-headless >/dev/null 2>&1 || [[ $(apt-cache pkgnames openjdk-21-jdk-headless) == "" ]]; then
-    echo openjdk-17-jdk-headless
+# The server of this machine's distribution if it has that version; else the one from Maven Central.
+want_postgres15() {
+  want openssl openssl
+  [[ ! -x /usr/lib/postgresql/15/bin/postgres ]] || return 0
+  if ((UID == 0)) && refresh_package_lists && apt-cache show postgresql-15 >/dev/null 2>&1; then
+    packages+=(postgresql-15)
   else
-    echo openjdk-21-jdk-headless
+    want_downloader postgres15
   fi
+}
+
+refresh_package_lists() {
+  [[ -z ${package_lists_are_fresh:-} ]] || return 0
+  apt-get update -q >"$run/apt.log" 2>&1 || say "apt-get update failed, see $run/apt.log"
+  package_lists_are_fresh=yes
 }
 
 want() {
@@ -55,6 +60,7 @@ want_downloader() {
 
 folder_of() {
   case $1 in
+    postgres15*) echo postgres-15.19.0 ;;
     postgres17) echo postgres-17.11.0 ;;
     elasticsearch7) echo elasticsearch-7.17.15 ;;
     elasticsearch8) echo elasticsearch-8.16.1 ;;
