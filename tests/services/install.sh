@@ -18,8 +18,8 @@ install_missing() {
       redis) want redis-server redis-server ;;
       elasticsearch* | opensearch) want curl curl && want_downloader "$name" ;;
     esac
-    # Debian 12 has 17, Debian 13 has 21: either runs Elasticsearch 7 and 8.
-    [[ $name != elasticsearch[78] ]] || java_for "$name" >/dev/null || packages+=(default-jdk-headless)
+    # Debian 12 has 17, Debian 13 has 21: either runs these.
+    [[ $name != @(elasticsearch[78]|opensearch) ]] || java_for "$name" >/dev/null || packages+=(default-jdk-headless)
   done
   ((${#packages[@]})) || return 0
   mapfile -t packages < <(printf '%s\n' "${packages[@]}" | sort -u)
@@ -65,6 +65,7 @@ folder_of() {
     elasticsearch7) echo elasticsearch-7.17.15 ;;
     elasticsearch8) echo elasticsearch-8.16.1 ;;
     elasticsearch9) echo elasticsearch-9.4.3 ;;
+    opensearch) echo 'opensearch-*' ;;
     *) echo none ;;
   esac
 }
@@ -84,7 +85,7 @@ as_user() {
   fi
 }
 
-# java_for NAME: prints the home of a JDK that can run it, the oldest such; fails if there is none.
+# java_for NAME: prints the home of the oldest full JDK that can run it; fails if there is none.
 # Elasticsearch before 9 needs the security manager, which Java 24 removed; 9 needs a full JDK.
 java_for() {
   local lowest=17 highest=23 release version best="" best_version=999
@@ -104,55 +105,77 @@ java_for() {
   [[ -n $best ]] && echo "$best"
 }
 
-# fetch FOLDER ARTIFACT UNPACK: makes the cache folder from one file of Maven Central, once, whoever
-# asks first. The folder appears by a rename, so one that is there is complete.
+# fetch FOLDER FILL ARTIFACT: makes the cache folder once, whoever asks first. FILL gets the artifact
+# and a scratch directory, and fills `unpacked` in it. The folder appears by a rename, so one that is
+# there is complete.
 fetch() {
-  local folder=$1 artifact=$2 unpack=$3
+  local folder=$1 fill=$2 artifact=$3
+  [[ ! -d $cache/$folder ]] || return 0
   (
     flock 8
     [[ ! -d $cache/$folder ]] || exit 0
     say "downloading $artifact"
     scratch=$(mktemp -d "$cache/.$folder.XXXXXX")
     trap 'rm -rf "$scratch"' EXIT
-    download "$artifact" "$scratch"
     mkdir "$scratch/unpacked"
-    "$unpack" "$scratch/file" "$scratch/unpacked"
+    "$fill" "$artifact" "$scratch"
     chmod -R a+rX "$scratch/unpacked"
     mv "$scratch/unpacked" "$cache/$folder"
   ) 8>"$cache/$folder.lock"
 }
 
-# A local repository of its own: two Mavens must not share one, and the big files go away with it.
-download() {
-  local artifact=$1 scratch=$2 group file
+# maven SCRATCH GOAL OPTION…: with a local repository of its own, because two Mavens must not share
+# one, and so that the big files go away with it.
+maven() {
+  local scratch=$1 goal=$2
+  shift 2
   timeout "$download_limit_seconds" mvn -B -q -Dmaven.repo.local="$scratch/repository" \
-    org.apache.maven.plugins:maven-dependency-plugin:3.6.1:get -Dtransitive=false \
-    -Dartifact="$artifact" >"$scratch/log" 2>&1 9>&- ||
-    { tail -n 15 "$scratch/log" >&2 && die "could not download $artifact"; }
-  group=${artifact%%:*}
-  file=$(find "$scratch/repository/${group//./\/}" -type f -name "*.${artifact##*:}")
-  mv "$file" "$scratch/file"
+    "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:$goal" "$@" >"$scratch/log" 2>&1 9>&- ||
+    { tail -n 15 "$scratch/log" >&2 && die "Maven could not download: $goal $*"; }
 }
 
-unpack_postgres() {
-  unzip -p "$1" '*.txz' | tar xJ -C "$2"
+# download ARTIFACT SCRATCH: leaves the one file at SCRATCH/file.
+download() {
+  local group=${1%%:*}
+  maven "$2" get -Dtransitive=false -Dartifact="$1"
+  find "$2/repository/${group//./\/}" -type f -name "*.${1##*:}" -exec mv {} "$2/file" \;
 }
 
-unpack_elasticsearch() {
-  unzip -q "$1" '*/elasticsearch/*' -d "$2/whole"
-  mv "$2"/whole/*/elasticsearch/* "$2"
-  rm -r "$2/whole"
+fill_postgres() {
+  download "$@"
+  unzip -p "$2/file" '*.txz' | tar xJ -C "$2/unpacked"
+}
+
+fill_elasticsearch() {
+  download "$@"
+  unzip -q "$2/file" '*/elasticsearch/*' -d "$2/whole"
+  mv "$2"/whole/*/elasticsearch/* "$2/unpacked"
 }
 
 # Gives 7.17 the field types that its distribution leaves out: scaled_float, rank_feature,
 # search_as_you_type, token_count. 8 and 9 have no such module on Maven Central.
-unpack_elasticsearch_7() {
-  unpack_elasticsearch "$@"
-  local module=$2/modules/mapper-extras
-  mkdir "$module"
-  download org.elasticsearch.plugin:mapper-extras-client:7.17.15:jar "${1%/file}"
-  mv "$1" "$module/mapper-extras-client-7.17.15.jar"
+fill_elasticsearch_7() {
+  local modules=$2/unpacked/modules
+  fill_elasticsearch "$@"
+  mkdir "$modules/mapper-extras"
+  download org.elasticsearch.plugin:mapper-extras-client:7.17.15:jar "$2"
+  mv "$2/file" "$modules/mapper-extras/mapper-extras-client-7.17.15.jar"
   sed -e 's/^name=.*/name=mapper-extras/' -e 's/^description=.*/description=More field types/' \
     -e 's/^classname=.*/classname=org.elasticsearch.index.mapper.MapperExtrasPlugin/' \
-    "$2/modules/parent-join/plugin-descriptor.properties" >"$module/plugin-descriptor.properties"
+    "$modules/parent-join/plugin-descriptor.properties" >"$modules/mapper-extras/plugin-descriptor.properties"
+}
+
+# A server to embed, with all that it depends on.
+fill_opensearch() {
+  local group name version
+  IFS=: read -r group name version <<<"$1"
+  cat >"$2/pom.xml" <<POM
+<project><modelVersion>4.0.0</modelVersion>
+  <groupId>test</groupId><artifactId>opensearch</artifactId><version>1</version><packaging>pom</packaging>
+  <dependencies><dependency>
+    <groupId>$group</groupId><artifactId>$name</artifactId><version>$version</version>
+  </dependency></dependencies>
+</project>
+POM
+  maven "$2" copy-dependencies -f "$2/pom.xml" -DincludeScope=runtime -DoutputDirectory="$2/unpacked/lib"
 }

