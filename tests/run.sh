@@ -10,6 +10,8 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 # A run directory of its own, so that two runs (or a demo) on one machine do not meet.
 PGSYNCD_SERVICES_DIR=${PGSYNCD_SERVICES_DIR:-/var/tmp/pgsyncd-tests-$UID-$$}
 export PGSYNCD_SERVICES_DIR
+# Far above what they take: a test that hangs is a failure, not a wait.
+readonly test_limit_seconds=1200
 bring_up=""
 
 main() {
@@ -21,7 +23,7 @@ main() {
 
   section "format" cargo fmt --check
   section "lints" cargo clippy --all-targets --locked -- -D warnings
-  section "unit tests" cargo test --locked
+  section "unit tests" timeout --foreground "$test_limit_seconds" cargo test --locked
   section "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked
   section "servers" wait_for_services
   eval "$(tests/services.sh env)"
@@ -44,24 +46,24 @@ section() {
 }
 
 end_to_end() {
-  cargo test --locked --test e2e -- --include-ignored
+  timeout --foreground "$test_limit_seconds" cargo test --locked --test e2e -- --include-ignored
 }
 
 # The tests read one set of variables; PGSYNCD_TEST_PAIR tells them which pair that is.
-end_to_end_on_newer_pair() {
+end_to_end_on_newer_pair() (
   : "${PGSYNCD_TEST_POSTGRES_NEWER_URL:?no newer PostgreSQL}"
   : "${PGSYNCD_TEST_ELASTICSEARCH_NEWER_URL:?no newer Elasticsearch}"
-  env PGSYNCD_TEST_PAIR=newer \
+  export PGSYNCD_TEST_PAIR=newer \
     PGSYNCD_TEST_POSTGRES_URL="$PGSYNCD_TEST_POSTGRES_NEWER_URL" \
     PGSYNCD_TEST_POSTGRES_CA="${PGSYNCD_TEST_POSTGRES_NEWER_CA:-}" \
-    PGSYNCD_TEST_ELASTICSEARCH_URL="$PGSYNCD_TEST_ELASTICSEARCH_NEWER_URL" \
-    cargo test --locked --test e2e -- --include-ignored
-}
+    PGSYNCD_TEST_ELASTICSEARCH_URL="$PGSYNCD_TEST_ELASTICSEARCH_NEWER_URL"
+  end_to_end
+)
 
 # What a fresh machine may lack: a C compiler (for ring and mimalloc), rustfmt, clippy.
 prepare() {
   command -v cargo >/dev/null || PATH=$HOME/.cargo/bin:$PATH
-  command -v cargo >/dev/null || fail "cargo is missing: install Rust (rustup.rs), then run this again"
+  command -v cargo >/dev/null || fail "cargo is missing: install Rust with rustup, then run this again"
   if ! command -v cc >/dev/null; then
     ((UID == 0)) || fail "a C compiler is missing: apt-get install build-essential"
     apt-get update -q && apt-get install -yq --no-install-recommends build-essential

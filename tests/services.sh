@@ -109,6 +109,8 @@ start_all() {
   choose_user
   for name in "${names[@]}"; do
     port_of "$name" >/dev/null
+  done
+  for name in "${names[@]}"; do
     bring_up "$name" &
     pids[$name]=$!
   done
@@ -130,7 +132,9 @@ newest_elasticsearch() {
 bring_up() {
   local name=$1 began
   began=$(milliseconds)
-  rm -rf "${run:?}/$name" "$run/$name.note" "$run/$name.pid"
+  # Of one that died by itself, children may be left.
+  stop "$name"
+  rm -rf "${run:?}/$name" "$run/$name.note"
   mkdir "$run/$name"
   ((UID != 0)) || chown "$user": "$run/$name"
   chmod 700 "$run/$name"
@@ -154,6 +158,7 @@ down() {
     stop "$name" &
   done
   wait
+  rm -f "$run"/*.note
 }
 
 is_running() {
