@@ -3,6 +3,7 @@
 //! One connection is kept and shared; the first error that may leave it unusable drops it, and the next
 //! call opens another. Nothing is tried twice here: the caller knows whether to wait.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -155,12 +156,12 @@ impl RedisStore {
         shelf: Shelf,
         limit: usize,
     ) -> Result<Vec<Vec<u8>>, CheckpointError> {
-        let mut found = std::collections::BTreeMap::new();
+        let mut found = BTreeMap::new();
         let mut cursor: u64 = 0;
         while found.len() < limit {
             let mut scan = redis::cmd("HSCAN");
             scan.arg(self.key(shelf)).arg(cursor).arg("COUNT").arg(SCAN_COUNT);
-            let (next, fields): (u64, Vec<(Vec<u8>, Vec<u8>)>) = self.ask(&scan).await?;
+            let (next, fields): (u64, BTreeMap<Vec<u8>, Vec<u8>>) = self.ask(&scan).await?;
             found.extend(fields);
             cursor = next;
             if cursor == 0 {
