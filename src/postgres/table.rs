@@ -1,24 +1,31 @@
 //! A table as the catalog describes it: what the schema is resolved against.
 
+use serde::Deserialize;
+
 use crate::postgres::{RelationId, ReplicaIdentity, quote_identifier};
 
 /// What stands behind a name in `pg_class`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
 pub enum TableKind {
     /// `r`.
+    #[serde(rename = "r")]
     Table,
     /// `p`.
+    #[serde(rename = "p")]
     Partitioned,
     /// `v`.
+    #[serde(rename = "v")]
     View,
     /// `m`.
+    #[serde(rename = "m")]
     MaterializedView,
     /// `f`.
+    #[serde(rename = "f")]
     Foreign,
 }
 
 /// A column of a [`Table`].
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
 pub struct Column {
     /// Name, case-sensitive.
     pub name: String,
@@ -37,7 +44,7 @@ pub struct Column {
 }
 
 /// A partition that holds rows.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
 pub struct Leaf {
     /// Its oid.
     pub id: RelationId,
@@ -50,7 +57,7 @@ pub struct Leaf {
 }
 
 /// A declared foreign key of a [`Table`], columns pairwise by position.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
 pub struct ForeignKey {
     /// Constraint name.
     pub name: String,
@@ -63,7 +70,7 @@ pub struct ForeignKey {
 }
 
 /// A table, partitioned table, view or materialised view.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
 pub struct Table {
     /// Oid.
     pub id: RelationId,
