@@ -16,6 +16,7 @@ pub mod checkpoint;
 pub mod document;
 pub mod plan;
 pub mod postgres;
+pub mod preflight;
 pub mod schema;
 pub mod sink;
 pub mod source;

@@ -353,7 +353,10 @@ pub async fn ensure(
     Ok(Outcome::Extended(missing.iter().map(|table| table.qualified()).collect()))
 }
 
-/// The session's server version.
+/// The session's major server version.
+///
+/// # Errors
+/// [`CatalogError`] if it cannot be read.
 async fn major(client: &tokio_postgres::Client) -> Result<u32, CatalogError> {
     const QUERY: &str = "select pg_catalog.current_setting('server_version_num')::pg_catalog.int4";
     let row = client.query_one(QUERY, &[]).await.map_err(CatalogError::query(SUBJECT))?;
@@ -361,6 +364,10 @@ async fn major(client: &tokio_postgres::Client) -> Result<u32, CatalogError> {
     Ok(version.unsigned_abs() / 10_000)
 }
 
+/// Holds back tables that must not be published.
+///
+/// # Errors
+/// [`PublicationError::NoIdentity`] names them all.
 fn refuse_gaps(tables: &[Arc<Table>]) -> Result<(), PublicationError> {
     let gaps: Vec<_> = tables.iter().flat_map(|table| identity_gaps(table)).collect();
     if gaps.is_empty() {
@@ -370,6 +377,10 @@ fn refuse_gaps(tables: &[Arc<Table>]) -> Result<(), PublicationError> {
     Err(PublicationError::NoIdentity { gaps, sql })
 }
 
+/// Runs a statement about the publication.
+///
+/// # Errors
+/// [`PublicationError::Denied`] without the right, else [`PublicationError::Statement`].
 async fn execute(
     client: &tokio_postgres::Client,
     name: &str,

@@ -57,6 +57,7 @@ pub struct ServerFacts {
 
 /// The query's answer, as JSON.
 #[derive(Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "they are independent facts")]
 struct Answer {
     version_num: u32,
     timeline: Option<String>,
@@ -103,13 +104,12 @@ pub async fn read_server(client: &tokio_postgres::Client) -> Result<ServerFacts,
     let row = client.query_one(FACTS, &[]).await.map_err(CatalogError::query(SUBJECT))?;
     let text: &str = row.try_get(0).map_err(CatalogError::query(SUBJECT))?;
     let answer: Answer = serde_json::from_str(text).map_err(CatalogError::shape(SUBJECT))?;
-    let system = match answer.may_read_system {
-        true => control(client, SYSTEM_IDENTIFIER).await?,
-        false => None,
-    };
-    let checkpoint = match answer.may_read_checkpoint && answer.timeline.is_none() {
-        true => control(client, CHECKPOINT_TIMELINE).await?,
-        false => None,
+    let system =
+        if answer.may_read_system { control(client, SYSTEM_IDENTIFIER).await? } else { None };
+    let checkpoint = if answer.may_read_checkpoint && answer.timeline.is_none() {
+        control(client, CHECKPOINT_TIMELINE).await?
+    } else {
+        None
     };
     let mut facts =
         facts(answer).map_err(|source| CatalogError::Lsn { subject: SUBJECT, source })?;
@@ -120,6 +120,9 @@ pub async fn read_server(client: &tokio_postgres::Client) -> Result<ServerFacts,
 }
 
 /// One number from a `pg_control_*` function; `None` if the right was taken away in between.
+///
+/// # Errors
+/// [`CatalogError::Query`] if the query fails otherwise.
 async fn control(
     client: &tokio_postgres::Client,
     query: &str,
@@ -136,6 +139,10 @@ pub(crate) fn is_denied(error: &tokio_postgres::Error) -> bool {
     error.code() == Some(&tokio_postgres::error::SqlState::INSUFFICIENT_PRIVILEGE)
 }
 
+/// The facts in the answer, without what the control functions tell.
+///
+/// # Errors
+/// If a position is none.
 fn facts(answer: Answer) -> Result<ServerFacts, InvalidLsn> {
     let lsn = |text: Option<String>| text.map_or(Ok(Lsn::default()), |text| text.parse());
     let timeout = Duration::from_millis(answer.wal_sender_timeout_milliseconds);

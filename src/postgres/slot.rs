@@ -318,6 +318,10 @@ pub async fn drop_slot(
     }
 }
 
+/// The slot in a row.
+///
+/// # Errors
+/// [`CatalogError::Shape`] if it is not understood.
 fn state(row: &tokio_postgres::Row) -> Result<SlotState, CatalogError> {
     let text: &str = row.try_get(0).map_err(CatalogError::query(SUBJECT))?;
     serde_json::from_str(text).map_err(CatalogError::shape(SUBJECT))
@@ -328,7 +332,7 @@ fn is_allowed(letter: char) -> bool {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 #[cfg(test)]
