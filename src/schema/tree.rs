@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
@@ -134,7 +135,8 @@ pub struct Link {
 }
 
 /// `relationship.type`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum RelationshipKind {
     /// One value.
     OneToOne,
@@ -143,7 +145,8 @@ pub enum RelationshipKind {
 }
 
 /// `relationship.variant`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Variant {
     /// Objects.
     Object,
@@ -192,13 +195,15 @@ pub struct Transform {
 }
 
 /// One `concat` rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub struct Concat {
     /// Fields, or literal text where no field has the name.
     pub columns: Vec<String>,
     /// Field to write.
     pub destination: String,
     /// Between the values; empty by default.
+    #[schemars(default)]
     pub delimiter: String,
 }
 
