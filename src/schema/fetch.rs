@@ -301,3 +301,157 @@ fn redacted(url: &Url) -> String {
     let _has_host = bare.set_username(if had_user { "***" } else { "" });
     bare.to_string().replace("%E2%80%A6", "…")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    const IMPATIENCE: Patience = Patience {
+        connect: Duration::from_millis(500),
+        total: Duration::from_millis(500),
+        attempts: 3,
+        backoff: Duration::from_millis(1),
+    };
+
+    /// A server that gives one answer to each connection, in order, and then is gone.
+    fn server(answers: Vec<Vec<u8>>) -> Url {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            for answer in answers {
+                let (mut connection, _) = listener.accept().unwrap();
+                let mut request = [0; 4096];
+                let length = connection.read(&mut request).unwrap_or(0);
+                let asked = String::from_utf8_lossy(&request[..length]).to_lowercase();
+                let seen = if asked.contains("authorization: basic") { "yes" } else { "no" };
+                let text = answer.clone();
+                // A client that has heard enough hangs up.
+                let _hung_up = connection.write_all(&text);
+                let _hung_up = connection.write_all(seen.as_bytes());
+            }
+        });
+        Url::parse(&format!("http://127.0.0.1:{port}/schema.json")).unwrap()
+    }
+
+    /// The head of an answer whose body ends with the connection.
+    fn answer(status: &str, more: &str, body: &str) -> Vec<u8> {
+        format!("HTTP/1.1 {status}\r\nConnection: close\r\n{more}\r\n{body}").into_bytes()
+    }
+
+    async fn ask(url: &Url) -> Result<String, SchemaError> {
+        download(url, &redacted(url), IMPATIENCE).await
+    }
+
+    #[tokio::test]
+    async fn busy_servers_are_asked_again() {
+        let url = server(vec![
+            answer("503 Service Unavailable", "", ""),
+            answer("429 Too Many Requests", "", ""),
+            answer("200 OK", "", "[] "),
+        ]);
+        assert_eq!(ask(&url).await.unwrap(), "[] no");
+        let url = server(vec![answer("502 Bad Gateway", "", ""); 3]);
+        assert!(matches!(ask(&url).await, Err(SchemaError::Http { status: 502, .. })));
+    }
+
+    #[tokio::test]
+    async fn answers_that_will_not_change_are_final() {
+        for status in [404, 403, 400] {
+            let url = server(vec![answer(&format!("{status} No"), "", "")]);
+            let error = ask(&url).await.unwrap_err();
+            assert!(matches!(error, SchemaError::Http { status: s, .. } if s == status), "{error}");
+            assert_eq!(error.hint().is_some(), status != 400);
+        }
+    }
+
+    #[tokio::test]
+    async fn web_pages_are_no_schema() {
+        for (head, body) in
+            [("Content-Type: text/html; charset=utf-8\r\n", "[]"), ("", "\n <html>")]
+        {
+            let url = server(vec![answer("200 OK", head, body)]);
+            assert!(matches!(ask(&url).await, Err(SchemaError::WebPage { .. })), "{body}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_endless_body_is_cut_off() {
+        let body = "x".repeat(SIZE_LIMIT + 10);
+        let url = server(vec![answer("200 OK", "", &body)]);
+        let patience = Patience { total: Duration::from_secs(20), ..IMPATIENCE };
+        let outcome = download(&url, "there", patience).await;
+        assert!(matches!(outcome, Err(SchemaError::TooLarge { .. })));
+    }
+
+    #[tokio::test]
+    async fn redirects_are_followed_a_few_times() {
+        let goal = server(vec![answer("200 OK", "", "[]")]);
+        let url = server(vec![answer("302 Found", &format!("Location: {goal}\r\n"), "")]);
+        assert_eq!(ask(&url).await.unwrap(), "[]no");
+        let round = answer("302 Found", "Location: /again\r\nContent-Length: 0\r\n", "");
+        let url = server(vec![round; 20]);
+        assert!(matches!(ask(&url).await, Err(SchemaError::Unreachable { attempts: 1, .. })));
+    }
+
+    #[tokio::test]
+    async fn credentials_are_sent_and_never_shown() {
+        let mut url = server(vec![answer("200 OK", "", "")]);
+        url.set_username("me").unwrap();
+        url.set_password(Some("hunter2")).unwrap();
+        assert_eq!(ask(&url).await.unwrap(), "yes");
+        // Nothing listens there any more.
+        url.set_query(Some("token=hunter2"));
+        let error = ask(&url).await.unwrap_err();
+        assert!(matches!(error, SchemaError::Unreachable { attempts: 3, .. }), "{error}");
+        let shown = format!("{error} {error:?}");
+        assert!(shown.contains("http://***@127.0.0.1:"), "{shown}");
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+
+    #[tokio::test]
+    async fn a_silent_server_is_not_waited_for_long() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let url = Url::parse(&format!("http://127.0.0.1:{port}/")).unwrap();
+        let patience = Patience { total: Duration::from_millis(50), ..IMPATIENCE };
+        let outcome = download(&url, "there", patience).await;
+        assert!(matches!(outcome, Err(SchemaError::Unreachable { attempts: 3, .. })));
+    }
+
+    #[tokio::test]
+    async fn files_are_read_up_to_the_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("schema.json");
+        let of = |path: &std::path::Path| Origin::File(path.to_owned());
+        assert!(matches!(fetch(&of(&path)).await, Err(SchemaError::Unreadable { .. })));
+        std::fs::write(&path, "[]").unwrap();
+        assert_eq!(fetch(&of(&path)).await.unwrap(), "[]");
+        std::fs::write(&path, [0xff, 0xfe]).unwrap();
+        assert!(matches!(fetch(&of(&path)).await, Err(SchemaError::NotText { .. })));
+        std::fs::write(&path, vec![b' '; SIZE_LIMIT + 1]).unwrap();
+        assert!(matches!(fetch(&of(&path)).await, Err(SchemaError::TooLarge { .. })));
+        assert!(matches!(fetch(&of(folder.path())).await, Err(SchemaError::Unreadable { .. })));
+    }
+
+    #[test]
+    fn addresses_are_http_or_s3() {
+        let s3 = Origin::from_url("s3://bucket/a/b.json").unwrap();
+        assert_eq!(s3, Origin::S3 { bucket: "bucket".to_owned(), key: "a/b.json".to_owned() });
+        for (origin, address) in [
+            ("s3://bucket/a/b.json", "https://bucket.s3.amazonaws.com/a/b.json"),
+            ("s3://my.bucket/b.json", "https://s3.amazonaws.com/my.bucket/b.json"),
+            ("https://host/x?y=1", "https://host/x?y=1"),
+        ] {
+            let found = Origin::from_url(origin).unwrap().address().unwrap().unwrap();
+            assert_eq!(found.as_str(), address);
+        }
+        for text in ["schema.json", "ftp://h/x", "s3://bucket", "s3:///key", "", "http://"] {
+            assert!(Origin::from_url(text).is_err(), "{text}");
+        }
+        let error = Origin::from_url("ftp://me:hunter2@host/x?k=hunter2").unwrap_err();
+        assert!(!format!("{error:?}").contains("hunter2"), "{error}");
+    }
+}

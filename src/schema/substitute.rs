@@ -48,19 +48,17 @@ fn substitute(text: &str, path: &str, lookup: Lookup<'_>, problems: &mut Problem
             rest = after;
             continue;
         };
-        match lookup(name) {
-            Some(value) => out.push_str(&value),
-            None => {
-                let written = after.strip_suffix(behind).unwrap_or_default();
-                // It stays as written, so that it is not told again as an empty name.
-                out.push('$');
-                out.push_str(written);
-                problems.add_with_hint(
-                    path,
-                    format!("the environment has no variable `{}`", shown(name)),
-                    format!("set `{}`, or write the value in its place", shown(name)),
-                );
-            }
+        if let Some(value) = lookup(name) {
+            out.push_str(&value);
+        } else {
+            // It stays as written, so that it is not told again as an empty name.
+            out.push('$');
+            out.push_str(after.strip_suffix(behind).unwrap_or_default());
+            problems.add_with_hint(
+                path,
+                format!("the environment has no variable `{}`", shown(name)),
+                format!("set `{}`, or write the value in its place", shown(name)),
+            );
         }
         rest = behind;
     }
