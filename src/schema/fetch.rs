@@ -92,29 +92,23 @@ impl Origin {
             Self::S3 { bucket, key } => format!("s3://{bucket}/{key}"),
         }
     }
+}
 
-    /// The address to ask; `None` for a file.
-    ///
-    /// # Errors
-    /// [`SchemaError::Address`] if bucket and key make none.
-    fn address(&self) -> Result<Option<Url>, SchemaError> {
-        match self {
-            Self::File(_) => Ok(None),
-            Self::Url(url) => Ok(Some(url.clone())),
-            Self::S3 { bucket, key } => {
-                // The certificate of the virtual host covers no bucket name with dots.
-                let text = if bucket.contains('.') {
-                    format!("https://s3.amazonaws.com/{bucket}/{key}")
-                } else {
-                    format!("https://{bucket}.s3.amazonaws.com/{key}")
-                };
-                Url::parse(&text).map(Some).map_err(|_invalid| SchemaError::Address {
-                    text: self.redacted(),
-                    expected: "s3://bucket/key",
-                })
-            }
-        }
-    }
+/// The https address of a public S3 object.
+///
+/// # Errors
+/// [`SchemaError::Address`] if bucket and key make none.
+fn s3_address(bucket: &str, key: &str) -> Result<Url, SchemaError> {
+    // The certificate of the virtual host covers no bucket name with dots.
+    let text = if bucket.contains('.') {
+        format!("https://s3.amazonaws.com/{bucket}/{key}")
+    } else {
+        format!("https://{bucket}.s3.amazonaws.com/{key}")
+    };
+    Url::parse(&text).map_err(|_invalid| SchemaError::Address {
+        text: format!("s3://{bucket}/{key}"),
+        expected: "s3://bucket/key",
+    })
 }
 
 /// Fetches the text of the schema.
@@ -125,10 +119,11 @@ impl Origin {
 /// # Errors
 /// Every variant of [`SchemaError`] about reading; the text itself is not looked at.
 pub async fn fetch(origin: &Origin) -> Result<String, SchemaError> {
-    match (origin, origin.address()?) {
-        (Origin::File(path), _) => read_file(path).await,
-        (_, Some(url)) => download(&url, &origin.redacted(), PATIENCE).await,
-        (_, None) => Ok(String::new()),
+    let shown = origin.redacted();
+    match origin {
+        Origin::File(path) => read_file(path).await,
+        Origin::Url(url) => download(url, &shown, PATIENCE).await,
+        Origin::S3 { bucket, key } => download(&s3_address(bucket, key)?, &shown, PATIENCE).await,
     }
 }
 
@@ -182,7 +177,11 @@ async fn download(url: &Url, origin: &str, patience: Patience) -> Result<String,
         if attempt >= patience.attempts {
             return Err(failure);
         }
-        warn!(attempt, error = %failure, "schema not fetched, trying again");
+        warn!(
+            attempt,
+            error = &failure as &dyn std::error::Error,
+            "schema not fetched, trying again"
+        );
         tokio::time::sleep(wait_after(attempt, patience)).await;
         attempt += 1;
     }
@@ -440,13 +439,13 @@ mod tests {
     fn addresses_are_http_or_s3() {
         let s3 = Origin::from_url("s3://bucket/a/b.json").unwrap();
         assert_eq!(s3, Origin::S3 { bucket: "bucket".to_owned(), key: "a/b.json".to_owned() });
-        for (origin, address) in [
-            ("s3://bucket/a/b.json", "https://bucket.s3.amazonaws.com/a/b.json"),
-            ("s3://my.bucket/b.json", "https://s3.amazonaws.com/my.bucket/b.json"),
-            ("https://host/x?y=1", "https://host/x?y=1"),
+        let url = Origin::from_url("https://host/x?y=1").unwrap();
+        assert_eq!(url, Origin::Url(Url::parse("https://host/x?y=1").unwrap()));
+        for (bucket, address) in [
+            ("bucket", "https://bucket.s3.amazonaws.com/a/b.json"),
+            ("my.bucket", "https://s3.amazonaws.com/my.bucket/a/b.json"),
         ] {
-            let found = Origin::from_url(origin).unwrap().address().unwrap().unwrap();
-            assert_eq!(found.as_str(), address);
+            assert_eq!(s3_address(bucket, "a/b.json").unwrap().as_str(), address);
         }
         for text in ["schema.json", "ftp://h/x", "s3://bucket", "s3:///key", "", "http://"] {
             assert!(Origin::from_url(text).is_err(), "{text}");

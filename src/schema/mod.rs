@@ -349,6 +349,26 @@ mod tests {
     }
 
     #[test]
+    fn every_example_is_a_schema_whose_indexes_are_all_expected() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+        let mut examples = 0;
+        for example in std::fs::read_dir(folder).unwrap() {
+            let example = example.unwrap().path();
+            let Ok(text) = std::fs::read_to_string(example.join("schema.json")) else { continue };
+            let entries = parse(&text, &|_| None)
+                .unwrap_or_else(|error| panic!("{}: {error}", example.display()));
+            let indexes: Vec<&str> =
+                entries.iter().map(|entry| databases::index_of(entry, "db")).collect();
+            let expected = std::fs::read_to_string(example.join("expected.json")).unwrap();
+            let expected: serde_json::Map<String, serde_json::Value> =
+                serde_json::from_str(&expected).unwrap();
+            assert_eq!(expected.keys().collect::<Vec<_>>(), indexes, "{}", example.display());
+            examples += 1;
+        }
+        assert!(examples >= 3, "only {examples} examples were found");
+    }
+
+    #[test]
     fn the_display_has_a_line_for_each_problem() {
         let error = parse(r#"{"a": 1, "nodes": {"table": "t", "b": 2}}"#, &|_| None).unwrap_err();
         let text = error.to_string();

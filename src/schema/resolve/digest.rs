@@ -6,9 +6,10 @@ use std::fmt::Write;
 use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
 
+use super::label_of;
 use crate::postgres::Table;
 use crate::schema::databases::index_of;
-use crate::schema::raw::RawEntry;
+use crate::schema::raw::{RawEntry, RawNode};
 use crate::schema::tree::{ColumnPair, Join, Link, Node, SchemaTree};
 
 /// SHA-256 (hex) of the entry as canonical JSON: keys sorted, defaults filled in.
@@ -16,11 +17,17 @@ pub(super) fn digest_of(entry: &RawEntry, connection_database: &str) -> String {
     let mut filled = entry.clone();
     filled.index = Some(index_of(entry, connection_database).to_owned());
     filled.database = Some(entry.database.as_deref().unwrap_or(connection_database).to_owned());
+    fill_labels(&mut filled.nodes);
     let mut text = String::new();
     // Strings, lists and maps with string keys: serialising them cannot fail.
     let value = serde_json::to_value(&filled).unwrap_or_default();
     write_canonical(&value, &mut text);
     hex_of(&text)
+}
+
+fn fill_labels(node: &mut RawNode) {
+    node.label = Some(label_of(node).to_owned());
+    node.children.iter_mut().for_each(fill_labels);
 }
 
 /// SHA-256 (hex) of what the catalog contributes to the documents.

@@ -15,12 +15,11 @@ use crate::schema::tree::{ColumnPair, Join};
 /// Types that have no equality: `json`, `xml`, `point`, `polygon`.
 const WITHOUT_EQUALITY: [u32; 4] = [114, 142, 600, 604];
 
-/// Types that compare with each other, whatever their category says: text types (with `name`),
-/// integers (with `oid`) and other numbers, dates and time stamps, times of day, networks, bits.
+/// Types that compare with each other: integers (with `oid`) and other numbers, dates and time
+/// stamps, times of day, networks, bits.
 ///
 /// Source: PostgreSQL 17 `pg_operator`, `=` with the implicit casts of `pg_cast`.
-const FAMILIES: [&[u32]; 6] = [
-    &[19, 25, 1042, 1043],
+const FAMILIES: [&[u32]; 5] = [
     &[20, 21, 23, 26, 700, 701, 1700],
     &[1082, 1114, 1184],
     &[1083, 1266],
@@ -176,7 +175,9 @@ pub(super) fn incomparable(parent: &Column, child: &Column) -> Option<String> {
             column.name, column.type_name
         ));
     }
+    // Every string type compares as text, those of extensions too.
     let alike = parent.type_oid == child.type_oid
+        || (parent.type_category == 'S' && child.type_category == 'S')
         || FAMILIES
             .iter()
             .any(|family| family.contains(&parent.type_oid) && family.contains(&child.type_oid));

@@ -250,6 +250,7 @@ fn the_digest_follows_what_is_meant_and_not_how_it_is_written() {
     for same in [
         r#"[{"nodes": {"columns": [], "table": "book", "schema": "public"}, "meta": true}]"#,
         r#"{"index": "db", "database": "db", "plugins": [], "nodes": {"table": "book"}}"#,
+        r#"{"nodes": {"table": "book", "label": "book", "children": [], "transform": {"rename": {}}}}"#,
     ] {
         assert_eq!(digest(same), plain, "{same}");
     }
