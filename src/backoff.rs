@@ -43,7 +43,7 @@ impl Backoff {
 /// From 1 s to 60 s, half of each delay left to chance.
 impl Default for Backoff {
     fn default() -> Self {
-        Self::new(Duration::from_secs(1), Duration::from_secs(60), Jitter::Equal)
+        Self::new(Duration::from_secs(1), Duration::from_mins(1), Jitter::Equal)
     }
 }
 

@@ -8,17 +8,18 @@ use std::time::{Duration, Instant, SystemTime};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use reqwest::Method;
 
 use super::elasticsearch::bulk::{BulkItem, BulkRequest, unsendable};
-use super::elasticsearch::client::Body;
-use super::elasticsearch::outcome::{self, ItemOutcome};
-use super::elasticsearch::{Client, ClientError, ErrorClass};
+use super::elasticsearch::error::without_values;
+use super::elasticsearch::outcome::ItemOutcome;
+use super::elasticsearch::{ClientError, ErrorClass};
 use super::limit::InFlightLimit;
+use super::request::{Request, Step, chain, post};
 use super::schedule::{Key, RequestLimits, Schedule};
 use super::{Counter, DeadLetter, Rejections, Sink, SinkError, SinkState, Target};
 use crate::backoff::{Backoff, Jitter};
 use crate::document::{DocumentBatch, DocumentId, SnapshotVersion};
+use crate::schema::tree::IndexName;
 
 /// The server may fail on a document so often before it counts as rejected: a bug there must not hold
 /// a place in flight for ever.
@@ -35,27 +36,6 @@ pub(super) struct Flight {
     limits: RequestLimits,
     /// Permits taken: a request keeps its own while it is split or waits for another try.
     departed: usize,
-}
-
-/// Something that was waited for.
-pub(super) enum Step {
-    /// A request was answered, or not.
-    Answered { request: Request, answer: Result<Vec<ItemOutcome>, ClientError>, took: Duration },
-    /// A request has waited long enough for its next try.
-    Rested(Request),
-    /// A dead letter is kept, or cannot be.
-    Kept { key: Key, result: Result<(), SinkError> },
-}
-
-/// A permit, and the documents that go under it.
-pub(super) struct Request {
-    /// On their way.
-    current: Vec<Key>,
-    /// To go after them: the other halves of what was split.
-    parts: Vec<Vec<Key>>,
-    /// To go again after a rest.
-    again: Vec<Key>,
-    backoff: Backoff,
 }
 
 impl Flight {
@@ -128,6 +108,10 @@ impl Flight {
 
     /// Sends the current documents of a request in the bodies they have at this moment.
     fn send(&mut self, mut request: Request) {
+        // Nothing of this request is with the server: what came meanwhile takes its place.
+        for key in &request.current {
+            self.schedule.retry(key);
+        }
         let (sendable, refused): (Vec<Key>, Vec<Key>) = std::mem::take(&mut request.current)
             .into_iter()
             .partition(|key| self.schedule.document(key).is_none_or(|d| unsendable(d).is_none()));
@@ -262,7 +246,7 @@ impl Flight {
         };
         if let Some(key) = request.current.pop() {
             let kind = if kind.is_empty() { format!("status {status}") } else { kind };
-            self.reject(key, kind, super::elasticsearch::error::without_values(&reason))?;
+            self.reject(key, kind, without_values(&reason))?;
         }
         self.go_on(request);
         Ok(())
@@ -284,9 +268,8 @@ impl Flight {
         }
     }
 
-    fn again(&mut self, request: &mut Request, key: Key) {
+    fn again(&self, request: &mut Request, key: Key) {
         self.sink.progress.add(Counter::Retries, 1);
-        self.schedule.retry(&key);
         request.again.push(key);
     }
 
@@ -363,9 +346,9 @@ impl Flight {
         }
     }
 
-    fn index_of(&self, key: &Key) -> crate::schema::tree::IndexName {
+    fn index_of(&self, key: &Key) -> IndexName {
         let index = self.target(key).map(|target| target.index.clone());
-        index.unwrap_or_else(|| crate::schema::tree::IndexName(String::new()))
+        index.unwrap_or_else(|| IndexName(String::new()))
     }
 
     /// Notes the state, with a line in the log when it is another one.
@@ -385,28 +368,4 @@ impl Flight {
             }
         }
     }
-}
-
-async fn post(client: &Client, bulk: BulkRequest) -> Result<Vec<ItemOutcome>, ClientError> {
-    let BulkRequest { body, documents } = bulk;
-    let answer = client.send(Method::POST, BulkRequest::PATH, Body::Lines(body)).await?;
-    outcome::parse(&answer, documents).map_err(|error| {
-        let source = match error {
-            outcome::UnusableAnswer::Malformed(source) => Some(source),
-            outcome::UnusableAnswer::Incomplete { .. } => None,
-        };
-        ClientError::Malformed { node: "the server".into(), expected: "bulk answer", source }
-    })
-}
-
-/// An error and its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -6,7 +6,7 @@
 //! held meanwhile is bounded ([`SinkOptions::held_bytes`]), and then the input is not read.
 //!
 //! `schedule.rs` decides what goes, `limit.rs` how much at a time, `elasticsearch/outcome.rs` what
-//! an answer means; `flight.rs` does the asking.
+//! an answer means; `flight.rs` owns the requests (`request.rs`).
 
 pub mod dead_letter;
 pub mod elasticsearch;
@@ -15,6 +15,7 @@ mod fixtures;
 mod flight;
 pub mod limit;
 pub mod progress;
+mod request;
 pub mod schedule;
 #[cfg(test)]
 mod tests;
@@ -157,7 +158,7 @@ impl Default for SinkOptions {
             max_in_flight: 6,
             slow_after: Duration::from_secs(10),
             initial_backoff: Duration::from_millis(500),
-            max_backoff: Duration::from_secs(60),
+            max_backoff: Duration::from_mins(1),
             rejections: Rejections::Keep,
         }
     }

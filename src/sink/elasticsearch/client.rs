@@ -267,6 +267,7 @@ fn headers(options: &ElasticsearchOptions) -> Result<HeaderMap, ClientError> {
     Ok(headers)
 }
 
+#[derive(Clone, Copy)]
 enum Secrecy {
     Secret,
     Public,

@@ -352,3 +352,52 @@ fn refused(index: &IndexName, concrete: &str, error: ClientError) -> SinkError {
         | ClientError::TooLarge { .. } => server(format!("create index {concrete}"), error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sink::fixtures::{node, table, tree};
+
+    fn body(tree: &SchemaTree) -> Json {
+        let creation = Creation {
+            generation: 3,
+            fields: FieldMapping::FromColumns,
+            at: SystemTime::UNIX_EPOCH,
+        };
+        creation_body(tree, &creation)
+    }
+
+    #[test]
+    fn the_users_settings_stand_beside_those_of_the_load() {
+        let mut tree = tree(node(table("book", &[("id", "bigint")])), Vec::new());
+        tree.setting =
+            Some(json!({"number_of_shards": 3, "number_of_replicas": 2, "gc_deletes": "2h"}));
+        let index = &body(&tree)["settings"]["index"];
+        assert_eq!(index["number_of_shards"], 3);
+        assert_eq!(index["number_of_replicas"], 0);
+        assert_eq!(index["refresh_interval"], "-1");
+        assert_eq!(index["gc_deletes"], "2h");
+        assert_eq!(body(&tree)["mappings"]["_meta"]["pgsyncd"]["generation"], 3);
+    }
+
+    #[test]
+    fn the_limit_on_fields_grows_with_the_schema() {
+        let names: Vec<String> = (0..400).map(|number| format!("c{number}")).collect();
+        let columns: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "text")).collect();
+        let mut tree = tree(node(table("wide", &columns)), Vec::new());
+        let limit = |tree: &SchemaTree| {
+            body(tree)["settings"]["index"]["mapping.total_fields.limit"].as_u64()
+        };
+        assert_eq!(limit(&tree), Some(400 * 2 + 3 + 500));
+        tree.setting = Some(json!({"mapping": {"total_fields": {"limit": 5000}}}));
+        assert_eq!(limit(&tree), None);
+    }
+
+    #[test]
+    fn concrete_indexes_are_told_by_their_fourteen_digits() {
+        assert!(is_concrete_of("books-20260102030405", "books"));
+        assert!(!is_concrete_of("books-old-20260102030405", "books"));
+        assert!(!is_concrete_of("books-2026", "books"));
+        assert!(!is_concrete_of("books", "books"));
+    }
+}

@@ -108,7 +108,7 @@ fn object<const N: usize>(members: [(&str, Json); N]) -> Map<String, Json> {
 
 fn leaves_fields_to_us(mappings: &Map<String, Json>) -> bool {
     let templates = mappings.get("dynamic_templates").and_then(Json::as_array);
-    let dynamic = mappings.get("dynamic").is_none_or(|dynamic| is_true(dynamic));
+    let dynamic = mappings.get("dynamic").is_none_or(is_true);
     templates.is_none_or(Vec::is_empty) && dynamic
 }
 
@@ -280,4 +280,228 @@ fn meta_fields(tree: &SchemaTree) -> Json {
         .map(|(table, columns)| (table.to_owned(), json!({ "properties": keywords(columns) })))
         .collect();
     json!({ "dynamic": false, "properties": tables })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::tree::{ColumnPair, Concat, JsonPath, JsonStep};
+    use crate::sink::fixtures::{child, column, node, table, tree};
+
+    fn built(tree: &SchemaTree) -> Json {
+        mappings(tree, FieldMapping::FromColumns, json!({"generation": 1}))
+    }
+
+    fn kind<'a>(mappings: &'a Json, path: &str) -> Option<&'a str> {
+        let pointer = path.split('.').map(|part| format!("/properties/{part}"));
+        mappings.pointer(&pointer.collect::<String>())?.get("type")?.as_str()
+    }
+
+    fn books() -> Node {
+        let columns =
+            [("id", "bigint"), ("title", "text"), ("price", "numeric"), ("extra", "jsonb")];
+        node(table("book", &columns))
+    }
+
+    fn reviews(variant: Variant) -> Node {
+        child(table("review", &[("stars", "integer"), ("id", "bigint")]), variant)
+    }
+
+    #[test]
+    fn every_type_has_its_mapping() {
+        let cases = [
+            ("smallint", Some("long")),
+            ("bigint[]", Some("long")),
+            ("numeric", Some("double")),
+            ("double precision[][]", Some("double")),
+            ("boolean", Some("boolean")),
+            ("date", Some("date")),
+            ("timestamp with time zone", Some("date")),
+            ("time without time zone", Some("text")),
+            ("interval", Some("text")),
+            ("uuid", Some("text")),
+            ("inet", Some("text")),
+            ("money", Some("text")),
+            ("oid", Some("text")),
+            ("public.mood", Some("text")),
+            ("public.citext", Some("text")),
+            ("bytea", Some("keyword")),
+            ("jsonb", None),
+            ("json[]", None),
+            ("public.point3", None),
+            ("public.point3[]", None),
+            ("public.hstore", None),
+        ];
+        for (type_name, expected) in cases {
+            let field = field_of(&column("c", type_name));
+            let kind = field.as_ref().and_then(|field| field["type"].as_str());
+            assert_eq!(kind, expected, "{type_name}");
+        }
+        assert_eq!(field_of(&column("c", "bytea")).unwrap()["index"], false);
+        assert_eq!(field_of(&column("c", "integer")).unwrap()["ignore_malformed"], true);
+        assert_eq!(text()["fields"]["keyword"]["ignore_above"], 256);
+    }
+
+    #[test]
+    fn fields_follow_columns_and_children_and_nothing_is_guessed() {
+        let built = built(&tree(books(), vec![reviews(Variant::Object)]));
+        assert_eq!(built["date_detection"], false);
+        assert_eq!(built["_meta"]["pgsyncd"]["generation"], 1);
+        assert_eq!(kind(&built, "title"), Some("text"));
+        assert_eq!(kind(&built, "review.stars"), Some("long"));
+        assert_eq!(built["properties"].get("extra"), None);
+        assert_eq!(built["properties"]["review"].get("type"), None, "a plain object");
+    }
+
+    #[test]
+    fn a_scalar_child_has_the_type_of_its_first_column_or_its_own_rule() {
+        let mut reviews = reviews(Variant::Scalar);
+        assert_eq!(kind(&built(&tree(books(), vec![reviews.clone()])), "review"), Some("long"));
+        reviews.transform.mapping.insert("stars".into(), json!({"type": "byte"}));
+        assert_eq!(kind(&built(&tree(books(), vec![reviews])), "review"), Some("byte"));
+    }
+
+    #[test]
+    fn renames_move_mappings_even_when_they_swap() {
+        let mut root = books();
+        let rules = json!({"title": "price", "price": "title", "review": "reviews"});
+        root.transform.rename = rules.as_object().cloned();
+        let built = built(&tree(root, vec![reviews(Variant::Object)]));
+        assert_eq!(kind(&built, "price"), Some("text"));
+        assert_eq!(kind(&built, "title"), Some("double"));
+        assert_eq!(kind(&built, "reviews.stars"), Some("long"));
+        assert_eq!(built["properties"].get("review"), None);
+    }
+
+    #[test]
+    fn a_mapping_for_a_childs_label_keeps_the_childs_fields() {
+        let mut root = books();
+        root.transform.mapping.insert("review".into(), json!({"type": "nested"}));
+        root.transform.mapping.insert("title".into(), json!({"type": "keyword"}));
+        let mut review = reviews(Variant::Object);
+        review.transform.mapping.insert("stars".into(), json!({"type": "byte"}));
+        let built = built(&tree(root, vec![review]));
+        assert_eq!(kind(&built, "review"), Some("nested"));
+        assert_eq!(kind(&built, "review.stars"), Some("byte"));
+        assert_eq!(kind(&built, "review.id"), Some("long"));
+        assert_eq!(kind(&built, "title"), Some("keyword"));
+    }
+
+    #[test]
+    fn a_child_mapped_as_something_else_gets_no_fields() {
+        for field in [json!({"type": "flattened"}), json!({"type": "object", "enabled": false})] {
+            let mut root = books();
+            root.transform.mapping.insert("review".into(), field.clone());
+            let built = built(&tree(root, vec![reviews(Variant::Object)]));
+            assert_eq!(built["properties"]["review"], field);
+        }
+    }
+
+    #[test]
+    fn the_files_mapping_replaces_those_of_the_nodes_and_leaves_the_rest_to_us() {
+        let mut root = books();
+        root.transform.mapping.insert("title".into(), json!({"type": "keyword"}));
+        let mut tree = tree(root, vec![reviews(Variant::Object)]);
+        let user =
+            json!({"price": {"type": "keyword"}, "review": {"properties": {"id": {"type": "ip"}}}});
+        tree.mapping = Some(UserMapping::Properties(user));
+        let built = built(&tree);
+        assert_eq!(kind(&built, "price"), Some("keyword"));
+        assert_eq!(kind(&built, "title"), Some("text"), "the node's rule does not count");
+        assert_eq!(kind(&built, "review.id"), Some("ip"));
+        assert_eq!(kind(&built, "review.stars"), Some("long"));
+    }
+
+    #[test]
+    fn templates_and_dynamic_of_the_user_are_not_overruled() {
+        for whole in [json!({"dynamic_templates": [{"t": {}}]}), json!({"dynamic": "strict"})] {
+            let mut tree = tree(books(), Vec::new());
+            tree.mapping = Some(UserMapping::Whole(whole.clone()));
+            let built = built(&tree);
+            assert_eq!(kind(&built, "title"), None);
+            assert_eq!(built.get("date_detection"), None);
+            assert_eq!(kind(&built, "_meta.book.id"), Some("keyword"));
+            for (name, value) in whole.as_object().unwrap() {
+                assert_eq!(&built[name], value);
+            }
+        }
+    }
+
+    #[test]
+    fn dynamic_mapping_keeps_what_the_user_maps_and_nothing_else() {
+        let mut root = books();
+        root.transform.mapping.insert("title".into(), json!({"type": "keyword"}));
+        let tree = tree(root, vec![reviews(Variant::Object)]);
+        let built = mappings(&tree, FieldMapping::Dynamic, json!({}));
+        let names: Vec<&String> = built["properties"].as_object().unwrap().keys().collect();
+        assert_eq!(names, ["title", "_meta"]);
+        assert_eq!(built.get("date_detection"), None);
+    }
+
+    #[test]
+    fn concat_is_text_and_move_takes_its_mapping_along() {
+        let mut root = books();
+        let rule = Concat {
+            columns: vec!["id".into()],
+            destination: "price".into(),
+            delimiter: "".into(),
+        };
+        root.transform.concat = vec![rule];
+        root.transform.moves = vec![("review.stars".into(), "best.stars".into())];
+        let built = built(&tree(root, vec![reviews(Variant::Object)]));
+        assert_eq!(kind(&built, "price"), Some("text"));
+        assert_eq!(kind(&built, "best.stars"), Some("long"));
+        assert_eq!(kind(&built, "review.stars"), None);
+    }
+
+    #[test]
+    fn a_path_into_json_is_text_if_it_asks_for_text() {
+        let step = |as_text| JsonStep { keys: vec!["a".into()], as_text, hash: false };
+        let mut root = books();
+        for as_text in [true, false] {
+            root.columns.push(OutputColumn {
+                column: "extra".into(),
+                path: Some(JsonPath(vec![step(as_text)])),
+                field: format!("extra_{as_text}"),
+            });
+        }
+        let built = built(&tree(root, Vec::new()));
+        assert_eq!(kind(&built, "extra_true"), Some("text"));
+        assert_eq!(kind(&built, "extra_false"), None);
+    }
+
+    #[test]
+    fn meta_has_a_keyword_for_every_key_and_through_column() {
+        let mut author = child(table("author", &[("id", "bigint")]), Variant::Object);
+        let pair = |upper: &str, lower: &str| {
+            vec![ColumnPair { upper: upper.into(), lower: lower.into() }]
+        };
+        author.link.as_mut().unwrap().join = Join::Through {
+            table: table("book_author", &[("id", "bigint")]),
+            upper: pair("id", "book_id"),
+            lower: pair("author_id", "id"),
+        };
+        let built = built(&tree(books(), vec![author]));
+        let paths = ["book.id", "author.id", "book_author.id", "book_author.book_id"];
+        for path in paths {
+            assert_eq!(kind(&built, &format!("_meta.{path}")), Some("keyword"), "{path}");
+        }
+        assert_eq!(built["properties"]["_meta"]["dynamic"], false);
+    }
+
+    #[test]
+    fn without_meta_there_is_no_mapping_for_it() {
+        let mut tree = tree(books(), Vec::new());
+        tree.meta = false;
+        assert_eq!(built(&tree)["properties"].get("_meta"), None);
+    }
+
+    #[test]
+    fn fields_are_counted_with_what_is_below_them() {
+        let mappings = json!({"properties": {
+            "a": {"type": "text", "fields": {"keyword": {}}},
+            "b": {"properties": {"c": {}}},
+        }});
+        assert_eq!(count_fields(&mappings), 4);
+    }
 }

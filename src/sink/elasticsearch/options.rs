@@ -86,7 +86,7 @@ impl fmt::Debug for ClientIdentity {
 
 impl ElasticsearchOptions {
     /// Default of [`Self::timeout`]: a bulk request on a busy server takes seconds.
-    pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+    pub const DEFAULT_TIMEOUT: Duration = Duration::from_mins(1);
 
     /// These nodes, everything else by default: no credentials, certificates checked against the
     /// machine's authorities, a timeout of 60 s, no compression.

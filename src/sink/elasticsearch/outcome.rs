@@ -145,11 +145,11 @@ fn outcome_of_status(status: u16) -> ItemOutcome {
 
 /// The cause's own reason quotes values (`For input string: "…"`), its type does not.
 fn describe(failure: &Failure) -> String {
-    let mut reason = without_values(failure.reason.as_deref().unwrap_or_default());
-    if let Some(cause) = failure.caused_by.as_ref().filter(|cause| !cause.kind.is_empty()) {
-        reason.push_str(&format!(" ({})", cause.kind));
+    let reason = without_values(failure.reason.as_deref().unwrap_or_default());
+    match &failure.caused_by {
+        Some(cause) if !cause.kind.is_empty() => format!("{reason} ({})", cause.kind),
+        Some(_) | None => reason,
     }
-    reason
 }
 
 /// `[id]: version conflict, current version [5] is higher than the one provided [4]`. The id comes
