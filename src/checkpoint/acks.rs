@@ -10,21 +10,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::plan::{EntryId, Job, Receipt};
+use crate::plan::{EntryId, Job, Receipt, Sealed};
 use crate::postgres::Lsn;
 use crate::sink::Written;
-
-/// The plan closed a piece of work: nothing more will be touched under it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sealed {
-    /// Which.
-    pub job: Job,
-    /// How many [`crate::plan::Touched`] it had.
-    pub parts: u32,
-    /// What is acknowledged once it and everything before it is written; `None` if it ends inside a
-    /// transaction.
-    pub upto: Option<Lsn>,
-}
 
 /// The count of what is written.
 #[derive(Debug)]

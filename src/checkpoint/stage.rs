@@ -1,6 +1,5 @@
 //! The loop of the checkpoint stage: counts, tells, saves, tells again.
 
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::pin::pin;
 use std::sync::Arc;
@@ -11,12 +10,12 @@ use futures_util::future::{Fuse, FusedFuture, pending};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::acks::{Acks, Sealed};
+use super::acks::Acks;
 use super::loads::Loads;
 use super::position::{Checkpoint, EntryState, LoadProgress};
 use super::{CheckpointError, CheckpointStore};
-use crate::backoff::Backoff;
-use crate::plan::{EntryId, Job, RootKey};
+use crate::backoff::{Backoff, Jitter};
+use crate::plan::{EntryId, Finished, Job, RootKey, Sealed};
 use crate::postgres::Lsn;
 use crate::sink::Written;
 
@@ -57,13 +56,16 @@ pub enum Progress {
     },
 }
 
-/// What is written, for those who wait for it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Finished {
-    /// All rounds up to this number are written; 0 before the first.
-    pub rounds: u64,
-    /// For each load, how many ranges are written, counted from the first without a gap.
-    pub ranges: BTreeMap<EntryId, u64>,
+impl From<Sealed> for Progress {
+    fn from(sealed: Sealed) -> Self {
+        Self::Sealed(sealed)
+    }
+}
+
+impl From<Written> for Progress {
+    fn from(written: Written) -> Self {
+        Self::Written(written)
+    }
 }
 
 /// Runs the stage until `input` closes, then saves once more.
@@ -265,9 +267,9 @@ impl Stage {
             let error: &dyn Error = error;
             let hint = "documents go on; nothing is confirmed to PostgreSQL meanwhile";
             tracing::warn!(error, hint, "checkpoint store does not answer, trying again");
-            Outage { since: now, backoff: Backoff::new(RETRY_WAITS.0, RETRY_WAITS.1), retry: now }
+            Outage { since: now, backoff: Backoff::new(RETRY_WAITS.0, RETRY_WAITS.1, Jitter::Equal), retry: now }
         });
-        outage.retry = now + outage.backoff.next();
+        outage.retry = now + outage.backoff.next_delay();
         self.next_progress = self.next_progress.min(outage.retry);
     }
 

@@ -47,6 +47,8 @@ pub struct Document {
     pub routing: Option<Box<str>>,
     /// One line of JSON without its newline; `None` deletes.
     pub body: Option<Bytes>,
+    /// Why no body could be made of the rows, without cell values: the document is a dead letter.
+    pub refused: Option<Box<str>>,
 }
 
 /// Documents of one entry, limited in rows and bytes by their maker.
@@ -60,21 +62,6 @@ pub struct DocumentBatch {
     pub batches: Option<u32>,
     /// The documents; may be empty.
     pub documents: Vec<Document>,
-    /// Documents that could not be made of their rows: dead letters.
-    pub refused: Vec<Refused>,
     /// `one_to_one` relations for which several rows were found.
     pub ambiguous: u64,
-}
-
-/// A document that could not be made of its rows.
-#[derive(Clone, Debug)]
-pub struct Refused {
-    /// `_id`.
-    pub id: DocumentId,
-    /// The root row.
-    pub key: RootKey,
-    /// The snapshot it was read in.
-    pub version: SnapshotVersion,
-    /// Why, without cell values.
-    pub reason: String,
 }

@@ -5,13 +5,14 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde_json::error::Category;
 use serde_json::{Map, Value as Json};
 
 use crate::document::fetch::Fetched;
 use crate::document::layout::Layout;
 use crate::document::merge::{Merge, Merged, append_field, id_of};
 use crate::document::transform::Transforms;
-use crate::document::{Document, DocumentBatch, DocumentId, Refused, SnapshotVersion};
+use crate::document::{Document, DocumentBatch, DocumentId, SnapshotVersion};
 use crate::plan::{EntryId, Job, Receipt, RootKey, Selection};
 use crate::schema::tree::{NodeId, SchemaTree};
 
@@ -40,7 +41,6 @@ impl Entry {
             receipt: Receipt { job: Job::Round(0), part: 0 },
             batches: None,
             documents: Vec::new(),
-            refused: Vec::new(),
             ambiguous: 0,
         };
         let mut seen: HashSet<String> = HashSet::new();
@@ -49,10 +49,7 @@ impl Entry {
                 continue;
             }
             batch.ambiguous += merged.ambiguous;
-            match self.document(merged, version) {
-                Ok(document) => batch.documents.push(document),
-                Err(refused) => batch.refused.push(refused),
-            }
+            batch.documents.push(self.document(merged, version));
         }
         if let Selection::Keys(keys) = selection {
             self.add_deletes(keys, &mut seen, version, &mut batch.documents);
@@ -74,71 +71,70 @@ impl Entry {
                 continue;
             }
             let id = DocumentId(id.into());
-            documents.push(Document { id, key: key.clone(), version, routing: None, body: None });
+            documents.push(Document { id, key: key.clone(), version, routing: None, body: None, refused: None });
         }
     }
 
-    fn document(&self, merged: Merged, version: SnapshotVersion) -> Result<Document, Refused> {
-        let refuse = |reason: String| Refused {
-            id: DocumentId(merged.id.clone().into()),
-            key: merged.key.clone(),
-            version,
-            reason,
+    fn document(&self, merged: Merged, version: SnapshotVersion) -> Document {
+        let Merged { id, key, open, meta, ambiguous: _ } = merged;
+        let id = DocumentId(id.into());
+        let (body, routing, refused) = match self.complete(open, &meta) {
+            Ok((body, routing)) => (Some(body), routing, None),
+            Err(reason) => (None, None, Some(reason)),
         };
-        let mut open = merged.open.clone();
+        Document { id, key, version, routing, body, refused }
+    }
+
+    /// The finished body and its routing.
+    fn complete(
+        &self,
+        mut open: Vec<u8>,
+        meta: &[u8],
+    ) -> Result<(Bytes, Option<Box<str>>), Box<str>> {
         let mut routing = None;
         if self.transforms.is_some() || self.tree.routing.is_some() {
-            let mut object = parse(&open).map_err(|error| {
-                refuse(format!("its JSON is too deep or malformed: {}", error.classify_word()))
-            })?;
+            let mut object = parse(open).map_err(|error| unparsable(&error))?;
             if let Some(transforms) = &self.transforms {
                 transforms.apply(&mut object);
             }
             if let Some(field) = &self.tree.routing {
-                routing = Some(routing_of(&object, field).map_err(refuse)?);
+                routing = Some(routing_of(&object, field)?);
             }
-            open = serde_json::to_vec(&object).unwrap_or_default();
+            open = serde_json::to_vec(&object).map_err(|error| unparsable(&error))?;
             open.pop();
         }
         if self.tree.meta {
-            append_field("_meta", &merged.meta, &mut open);
+            append_field("_meta", meta, &mut open);
         }
         open.push(b'}');
-        let id = DocumentId(merged.id.into());
-        Ok(Document { id, key: merged.key, version, routing, body: Some(Bytes::from(open)) })
+        Ok((Bytes::from(open), routing))
     }
 }
 
 /// What kind of trouble, without the text around it: that could hold cell values.
-trait ClassifyWord {
-    fn classify_word(&self) -> &'static str;
+fn unparsable(error: &serde_json::Error) -> Box<str> {
+    let kind = match error.classify() {
+        Category::Io => "input",
+        Category::Syntax => "syntax or depth",
+        Category::Data => "data",
+        Category::Eof => "unexpected end",
+    };
+    format!("a JSON value of the document cannot be transformed: {kind}").into()
 }
 
-impl ClassifyWord for serde_json::Error {
-    fn classify_word(&self) -> &'static str {
-        match self.classify() {
-            serde_json::error::Category::Io => "input",
-            serde_json::error::Category::Syntax => "syntax or depth",
-            serde_json::error::Category::Data => "data",
-            serde_json::error::Category::Eof => "unexpected end",
-        }
-    }
+fn parse(mut open: Vec<u8>) -> Result<Map<String, Json>, serde_json::Error> {
+    open.push(b'}');
+    serde_json::from_slice(&open)
 }
 
-fn parse(open: &[u8]) -> Result<Map<String, Json>, serde_json::Error> {
-    let mut whole = open.to_vec();
-    whole.push(b'}');
-    serde_json::from_slice(&whole)
-}
-
-fn routing_of(object: &Map<String, Json>, field: &str) -> Result<Box<str>, String> {
+fn routing_of(object: &Map<String, Json>, field: &str) -> Result<Box<str>, Box<str>> {
     match object.get(field) {
         Some(Json::String(text)) if !text.is_empty() => Ok(text.as_str().into()),
         Some(Json::Number(number)) => Ok(number.to_string().into()),
         Some(Json::Bool(value)) => Ok(value.to_string().into()),
-        None => Err(format!("the document has no field `{field}` to route by")),
+        None => Err(format!("the document has no field `{field}` to route by").into()),
         Some(Json::Null | Json::String(_) | Json::Array(_) | Json::Object(_)) => {
-            Err(format!("the field `{field}` to route by is empty or no scalar"))
+            Err(format!("the field `{field}` to route by is empty or no scalar").into())
         }
     }
 }

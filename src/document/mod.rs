@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::mpsc;
 use tokio_postgres::Client;
 
-pub use batch::{Document, DocumentBatch, DocumentId, Refused, SnapshotVersion};
+pub use batch::{Document, DocumentBatch, DocumentId, SnapshotVersion};
 pub use finish::Entry;
 
 use crate::document::fetch::{Outcome, fetch, keys_of};
@@ -98,7 +98,7 @@ impl Worker {
                 Ok(Outcome::Rows(rows)) => {
                     sent += 1;
                     let mut batch = entry.finish(&rows, &piece);
-                    self.count(&batch, rows.nodes.len());
+                    self.count(&batch);
                     batch.entry = touched.entry;
                     batch.receipt = touched.receipt;
                     batch.batches = pieces.is_empty().then_some(sent);
@@ -117,7 +117,7 @@ impl Worker {
         Ok(true)
     }
 
-    fn count(&self, batch: &DocumentBatch, _nodes: usize) {
+    fn count(&self, batch: &DocumentBatch) {
         self.progress.reads.fetch_add(1, Ordering::Relaxed);
         self.progress.documents.fetch_add(batch.documents.len() as u64, Ordering::Relaxed);
         self.progress.ambiguous.fetch_add(batch.ambiguous, Ordering::Relaxed);

@@ -117,7 +117,8 @@ impl Flight {
             .partition(|key| self.schedule.document(key).is_none_or(|d| unsendable(d).is_none()));
         for key in refused {
             let reason = self.schedule.document(&key).and_then(unsendable).unwrap_or_default();
-            self.keep(key, "unsendable".to_owned(), reason.to_owned());
+            let reason = reason.to_owned();
+            self.keep(key, "unsendable".to_owned(), reason);
         }
         request.current = sendable;
         if request.current.is_empty() {

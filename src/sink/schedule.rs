@@ -83,7 +83,7 @@ struct Item {
 impl Schedule {
     /// Takes a batch for these targets. An empty one is settled at once.
     pub fn accept(&mut self, batch: DocumentBatch, targets: &[usize]) {
-        let DocumentBatch { receipt, batches, documents, entry: _ } = batch;
+        let DocumentBatch { receipt, batches, documents, entry: _, ambiguous: _ } = batch;
         let count = documents.len() as u64;
         let written = Written { receipt, batches, documents: count };
         let left = count * targets.len() as u64;

@@ -77,9 +77,11 @@ pub fn size_of(document: &Document) -> usize {
 }
 
 /// Why no request may hold this document; `None` if one may.
-pub fn unsendable(document: &Document) -> Option<&'static str> {
+pub fn unsendable(document: &Document) -> Option<&str> {
     let length = document.id.0.len();
-    if length == 0 {
+    if let Some(reason) = &document.refused {
+        Some(reason)
+    } else if length == 0 {
         Some("the id is empty")
     } else if length > MAX_ID_BYTES {
         Some("the id is longer than 512 bytes")
