@@ -1,6 +1,6 @@
 //! Ground: the user's schema file, from its text to trees resolved against the catalog.
 //!
-//! [`fetch`](fetch::fetch) text → [`parse`] → [`by_database`] → [`resolve`].
+//! [`fetch()`] text → [`parse()`] → [`by_database`] → [`resolve()`].
 
 pub mod key_sql;
 pub mod databases;
@@ -178,6 +178,9 @@ fn counted(problems: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value as Json;
+
     use super::*;
 
     fn problems(text: &str) -> Vec<String> {
@@ -282,12 +285,12 @@ mod tests {
     }
 
     /// JSON pointers of everything below a value.
-    fn pointers_of(value: &serde_json::Value, at: &str) -> Vec<String> {
-        let below: Vec<(String, &serde_json::Value)> = match value {
-            serde_json::Value::Object(map) => {
+    fn pointers_of(value: &Json, at: &str) -> Vec<String> {
+        let below: Vec<(String, &Json)> = match value {
+            Json::Object(map) => {
                 map.iter().map(|(key, inner)| (format!("{at}/{key}"), inner)).collect()
             }
-            serde_json::Value::Array(elements) => elements
+            Json::Array(elements) => elements
                 .iter()
                 .enumerate()
                 .map(|(position, inner)| (format!("{at}/{position}"), inner))
@@ -360,12 +363,75 @@ mod tests {
             let indexes: Vec<&str> =
                 entries.iter().map(|entry| databases::index_of(entry, "db")).collect();
             let expected = std::fs::read_to_string(example.join("expected.json")).unwrap();
-            let expected: serde_json::Map<String, serde_json::Value> =
-                serde_json::from_str(&expected).unwrap();
+            let expected: serde_json::Map<String, Json> = serde_json::from_str(&expected).unwrap();
             assert_eq!(expected.keys().collect::<Vec<_>>(), indexes, "{}", example.display());
             examples += 1;
         }
         assert!(examples >= 3, "only {examples} examples were found");
+    }
+
+    /// JSON of any shape whose keys and strings are often those of the format.
+    fn any_json() -> impl Strategy<Value = Json> {
+        let word = prop_oneof![
+            "[a-z]{0,3}|\\PC{0,6}|doc(->|->>|#>|#>>)[{}a,0]{0,4}|\\$[{]?[A-Z]{0,2}[}]?",
+            prop::sample::select(vec![
+                "nodes",
+                "table",
+                "columns",
+                "children",
+                "relationship",
+                "type",
+                "variant",
+                "one_to_one",
+                "object",
+                "transform",
+                "replace",
+                "rename",
+                "concat",
+                "move",
+                "destination",
+                "through_tables",
+                "foreign_key",
+                "parent",
+                "child",
+                "index",
+            ])
+            .prop_map(str::to_owned),
+        ];
+        let leaf = prop_oneof![
+            Just(Json::Null),
+            any::<bool>().prop_map(Json::from),
+            any::<i64>().prop_map(Json::from),
+            word.clone().prop_map(Json::from),
+        ];
+        leaf.prop_recursive(6, 64, 6, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Json::from),
+                prop::collection::vec((word.clone(), inner), 0..6)
+                    .prop_map(|pairs| Json::Object(pairs.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_file_holds_is_read_or_refused(nodes in any_json(), file in any_json()) {
+            let lookup = |name: &str| (name.len() == 1).then(|| "x".to_owned());
+            for text in [file.to_string(), format!(r#"[{{"nodes": {nodes}}}, {file}]"#)] {
+                if let Ok(entries) = parse(&text, &lookup) {
+                    tables_named(&entries);
+                    let catalog = Catalog::default();
+                    prop_assert!(resolve(&entries, &catalog, "db").is_err(), "it has no table");
+                }
+            }
+        }
+
+        #[test]
+        fn any_text_of_a_column_is_a_path_or_refused(text in "\\PC{0,8}((->|->>|#>|#>>)\\PC{0,4}){0,3}") {
+            if let Ok(column) = paths::parse_column(&text) {
+                prop_assert!(text.starts_with(&column.column) || text.trim() != text);
+            }
+        }
     }
 
     #[test]

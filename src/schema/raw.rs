@@ -72,7 +72,7 @@ pub struct RawNode {
     #[schemars(default)]
     pub children: Vec<RawNode>,
     /// Changes to the node's objects.
-    #[schemars(default)]
+    #[schemars(default, extend("default" = {}))]
     pub transform: RawTransform,
     /// Tables whose changes stand for changes of a view: `table` or `schema.table`.
     #[schemars(default)]
@@ -115,6 +115,7 @@ pub struct RawForeignKey {
 pub struct RawTransform {
     /// Substrings to replace, by column: `{"field": {"search": "replacement"}}`.
     #[schemars(default, with = "BTreeMap<String, BTreeMap<String, String>>")]
+    #[schemars(extend("default" = {}))]
     pub replace: Vec<(String, Vec<(String, String)>)>,
     /// New names of fields: `{"old": "new"}`; an object renames inside a JSON column.
     #[schemars(default, with = "BTreeMap<String, Renaming>")]
@@ -128,6 +129,7 @@ pub struct RawTransform {
     /// Values to move: `{"source.path": "destination.path"}`.
     #[serde(rename = "move")]
     #[schemars(default, with = "BTreeMap<String, String>")]
+    #[schemars(extend("default" = {}))]
     pub moves: Vec<(String, String)>,
 }
 
