@@ -300,3 +300,28 @@ fn file_part(name: &str, also: &str) -> String {
     }
     part
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_names_hold_no_separator_and_never_meet() {
+        assert_eq!(file_part("my-app_1.x", "_.-"), "my-app_1.x");
+        assert_eq!(file_part("a/../b-c é", "_"), "a%2F%2E%2E%2Fb%2Dc%20é");
+        assert_eq!(file_part("€%", "_"), "%E2%82%AC%25");
+    }
+
+    #[tokio::test]
+    async fn an_io_error_closes_the_file_and_the_next_use_opens_it_again() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let store = EmbeddedStore::open(directory.path(), "p", "shop").await.unwrap();
+        store.put(Shelf::Schemas, "a".to_owned(), "1".to_owned()).await.unwrap();
+        let full = || redb::Error::Io(ErrorKind::StorageFull.into());
+        let error = store.change(move |_| Err(full())).await.unwrap_err();
+        assert!(matches!(error, CheckpointError::File { .. }) && error.is_transient());
+        assert!(store.file.database.lock().unwrap().is_none());
+        let kept = store.get(Shelf::Schemas, "a".to_owned()).await.unwrap();
+        assert_eq!(kept.as_deref(), Some(b"1".as_slice()));
+    }
+}

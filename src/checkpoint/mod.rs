@@ -145,11 +145,11 @@ impl CheckpointError {
             Self::Superseded { .. } => Some(
                 "another instance with this name follows the same database: stop one of them, or give it its own `--name`",
             ),
-            Self::RedisUnreachable { .. } => {
-                Some("check that Redis runs, and REDIS_URL or REDIS_HOST and REDIS_PORT")
-            }
+            Self::RedisUnreachable { .. } => Some(
+                "check that Redis runs, and REDIS_URL or REDIS_HOST and REDIS_PORT; `rediss://` trusts the system's certificates, or those in SSL_CERT_FILE",
+            ),
             Self::RedisDenied { .. } => Some(
-                "check REDIS_USER and REDIS_AUTH; the user needs the hash commands, DEL, EVALSHA and SCRIPT LOAD on keys `pgsyncd:*`",
+                "check REDIS_USER and REDIS_AUTH; the user needs HGET, HSET, HDEL, HLEN, HSCAN, DEL, MULTI, EXEC, EVALSHA, SCRIPT LOAD and SELECT, on keys `pgsyncd:*`",
             ),
             Self::RedisRefused { .. } => {
                 Some("Redis has to be a writable master with memory left (`config/redis.conf`)")

@@ -97,7 +97,8 @@ impl CheckpointStore {
         json.map(|json| position::from_json("checkpoint", &json)).transpose()
     }
 
-    /// Saves a checkpoint, durably, unless a later one is stored.
+    /// Saves a checkpoint unless a later one is stored. The embedded store has it on disk before this
+    /// returns; Redis, as soon as its own persistence has.
     ///
     /// # Errors
     /// [`CheckpointError::Superseded`] if it is: somebody else goes on from there, and we are late.
