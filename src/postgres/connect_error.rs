@@ -114,7 +114,7 @@ impl ConnectError {
     /// The situation behind an `ErrorResponse` during start-up.
     pub(crate) fn refused(target: Box<Target>, source: ServerError) -> Self {
         let by_hba = source.routine.as_deref() == Some("ClientAuthentication");
-        match source.code.as_str() {
+        match &*source.code {
             "28P01" => Self::Password { target, source },
             "28000" if by_hba => Self::NoHbaEntry { target, source },
             "28000" => Self::Role { target, source },
@@ -229,8 +229,9 @@ impl ConnectError {
 mod tests {
     use super::*;
 
-    fn target() -> Box<Target> {
-        Box::new(Target { host: "h".into(), port: 1, user: "u".into(), database: "d".into() })
+    fn refused(code: &str, routine: &str) -> ConnectError {
+        let target = Target { host: "h".into(), port: 1, user: "u".into(), database: "d".into() };
+        ConnectError::refused(Box::new(target), server_error(code, routine))
     }
 
     fn server_error(code: &str, routine: &str) -> ServerError {
@@ -239,16 +240,17 @@ mod tests {
 
     #[test]
     fn one_sqlstate_can_mean_two_situations() {
-        let by_hba = server_error("28000", "ClientAuthentication");
-        assert!(matches!(ConnectError::refused(target(), by_hba), ConnectError::NoHbaEntry { .. }));
-        let role = server_error("28000", "InitializeSessionUserId");
-        assert!(matches!(ConnectError::refused(target(), role), ConnectError::Role { .. }));
+        assert!(matches!(
+            refused("28000", "ClientAuthentication"),
+            ConnectError::NoHbaEntry { .. }
+        ));
+        assert!(matches!(refused("28000", "InitializeSessionUserId"), ConnectError::Role { .. }));
     }
 
     #[test]
     fn an_unknown_refusal_keeps_what_the_server_said() {
-        let error = ConnectError::refused(target(), server_error("XX000", "f"));
-        assert!(matches!(&error, ConnectError::Refused { source, .. } if source.code == "XX000"));
+        let error = refused("XX000", "f");
+        assert!(matches!(&error, ConnectError::Refused { source, .. } if &*source.code == "XX000"));
         assert_eq!(
             error.to_string(),
             "PostgreSQL at `h:1` (user `u`, database `d`) refused the connection"

@@ -10,13 +10,13 @@ use tokio_postgres::error::DbError;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerError {
     /// SQLSTATE, five characters.
-    pub code: String,
+    pub code: Box<str>,
     /// Primary message, in the server's language.
-    pub message: String,
+    pub message: Box<str>,
     /// The server's own hint.
-    pub hint: Option<String>,
+    pub hint: Option<Box<str>>,
     /// The C function that raised it: tells apart what one SQLSTATE lumps together.
-    pub routine: Option<String>,
+    pub routine: Option<Box<str>>,
 }
 
 impl fmt::Display for ServerError {
@@ -30,10 +30,10 @@ impl std::error::Error for ServerError {}
 impl From<&DbError> for ServerError {
     fn from(error: &DbError) -> Self {
         Self {
-            code: error.code().code().to_owned(),
-            message: error.message().to_owned(),
-            hint: error.hint().map(str::to_owned),
-            routine: error.routine().map(str::to_owned),
+            code: error.code().code().into(),
+            message: error.message().into(),
+            hint: error.hint().map(Into::into),
+            routine: error.routine().map(Into::into),
         }
     }
 }

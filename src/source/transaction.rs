@@ -30,7 +30,7 @@ pub enum Change {
         relation: Arc<Relation>,
         /// `None`: the identity's columns did not change (and the identity is not FULL).
         old: Option<OldTuple>,
-        /// The row as it is; TOASTed values it did not touch are [`crate::postgres::Value::UnchangedToast`].
+        /// The row as it is; out-of-line values it did not touch are [`crate::postgres::Value::UnchangedToast`].
         new: Tuple,
     },
     /// A row went.
@@ -55,6 +55,7 @@ pub struct TransactionPart {
     /// Position of the commit record: the order of transactions.
     pub commit: Lsn,
     /// Position right behind the commit record: what is acknowledged once the last part is durable.
+    /// Only the commit tells it, so parts before the last have `commit` here.
     pub end: Lsn,
     /// When it committed, by the server's clock.
     pub committed_at: SystemTime,

@@ -1,14 +1,12 @@
 //! Reads the fields of one message, front to back, and says what is missing by name.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use bytes::{Buf, Bytes};
 
 use super::DecodeError;
 use crate::postgres::{Lsn, TransactionId};
-
-/// Seconds from the Unix epoch to PostgreSQL's, 2000-01-01 00:00 UTC.
-const POSTGRES_EPOCH: Duration = Duration::from_secs(946_684_800);
+use crate::source::wire_time::from_wire;
 
 /// The rest of a message.
 #[derive(Debug)]
@@ -70,8 +68,7 @@ impl Reader {
     pub(super) fn time(&mut self, field: &'static str) -> Result<SystemTime, DecodeError> {
         self.need(8, field)?;
         let microseconds = self.rest.get_i64();
-        system_time(microseconds)
-            .ok_or(DecodeError::TimeOutOfRange { message: self.message, field })
+        from_wire(microseconds).ok_or(DecodeError::TimeOutOfRange { message: self.message, field })
     }
 
     /// A count of 16 bits, which the protocol has signed.
@@ -132,10 +129,4 @@ impl Reader {
         }
         Ok(())
     }
-}
-
-fn system_time(microseconds: i64) -> Option<SystemTime> {
-    let epoch = UNIX_EPOCH.checked_add(POSTGRES_EPOCH)?;
-    let distance = Duration::from_micros(microseconds.unsigned_abs());
-    if microseconds < 0 { epoch.checked_sub(distance) } else { epoch.checked_add(distance) }
 }

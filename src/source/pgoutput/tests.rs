@@ -105,7 +105,7 @@ fn a_truncated_message_is_an_error() {
                 continue;
             }
             let cut = decode(whole.slice(..length), framing);
-            assert!(cut.is_err(), "{:?} cut to {length}: {cut:?}", whole);
+            assert!(cut.is_err(), "{whole:?} cut to {length}: {cut:?}");
         }
     }
 }
@@ -188,7 +188,7 @@ proptest! {
     ) {
         let framing = if streamed { Framing::Streamed } else { Framing::Plain };
         let bytes = Bytes::from([&[tag], &rest[..]].concat());
-        let _ = (relation_of(&bytes, framing), decode(bytes.clone(), framing));
+        drop((relation_of(&bytes, framing), decode(bytes.clone(), framing)));
     }
 
     #[test]
@@ -202,6 +202,6 @@ proptest! {
             let at = at.index(bytes.len());
             bytes[at] = byte;
         }
-        let _ = decode(bytes.into(), framing);
+        drop(decode(bytes.into(), framing));
     }
 }
