@@ -7,7 +7,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::Deserialize;
-use tokio_postgres::error::SqlState;
 
 use crate::postgres::catalog_query::CatalogError;
 use crate::postgres::identity::{IdentityGap, identity_gaps};
@@ -390,8 +389,6 @@ async fn execute(
     match client.batch_execute(&sql).await {
         Ok(()) => Ok(()),
         Err(source) if is_denied(&source) => Err(PublicationError::Denied { name, sql, source }),
-        // Another of us was faster, and what it added is what we add.
-        Err(source) if source.code() == Some(&SqlState::DUPLICATE_OBJECT) => Ok(()),
         Err(source) => Err(PublicationError::Statement { name, source }),
     }
 }

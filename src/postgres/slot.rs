@@ -369,23 +369,45 @@ mod tests {
         assert!(!ours.matches(&theirs));
     }
 
+    /// What servers of these versions said of a slot whose WAL they had removed.
+    const LOST: [&str; 3] = [
+        r#"{"xmin": null, "active": false, "datoid": "5", "plugin": "pgoutput", "database": "postgres",
+            "slot_name": "lost1", "slot_type": "logical", "temporary": false, "two_phase": false,
+            "active_pid": null, "wal_status": "lost", "restart_lsn": null, "catalog_xmin": "852",
+            "safe_wal_size": null, "confirmed_flush_lsn": "0/501BBB8"}"#,
+        r#"{"xmin": null, "active": false, "datoid": "5", "plugin": "pgoutput", "synced": false,
+            "database": "postgres", "failover": false, "slot_name": "lost1", "slot_type": "logical",
+            "temporary": false, "two_phase": false, "active_pid": null, "wal_status": "lost",
+            "conflicting": false, "restart_lsn": null, "catalog_xmin": "858", "safe_wal_size": null,
+            "inactive_since": "2026-11-21T12:08:14.540496+00:00", "confirmed_flush_lsn": "0/501BBB8",
+            "invalidation_reason": "wal_removed"}"#,
+        r#"{"xmin": null, "active": false, "datoid": "5", "plugin": "pgoutput", "synced": false,
+            "database": "postgres", "failover": false, "slot_name": "lost1", "slot_type": "logical",
+            "temporary": false, "two_phase": false, "active_pid": null, "wal_status": "lost",
+            "conflicting": false, "restart_lsn": null, "catalog_xmin": "893", "two_phase_at": null,
+            "safe_wal_size": null, "inactive_since": "2026-11-21T12:08:14.580541+00:00",
+            "confirmed_flush_lsn": "0/501BBB8", "invalidation_reason": "wal_removed"}"#,
+    ];
+
     #[test]
-    fn the_state_reads_the_columns_of_every_version() {
-        let old = r#"{"slot_name":"s","plugin":"pgoutput","slot_type":"logical","datoid":5,"database":"d",
-            "temporary":false,"active":false,"active_pid":null,"xmin":null,"catalog_xmin":"735",
-            "restart_lsn":"0/1A2B","confirmed_flush_lsn":"16/B374D848","wal_status":"extended",
-            "safe_wal_size":123456789012,"two_phase":false}"#;
-        let state: SlotState = serde_json::from_str(old).unwrap();
-        assert_eq!(state.confirmed_flush, Some("16/B374D848".parse().unwrap()));
-        assert_eq!((state.loss(), state.failover), (None, false));
-        let lost = old.replace("extended", "lost");
-        let state: SlotState = serde_json::from_str(&lost).unwrap();
-        assert_eq!(state.loss(), Some(SlotLoss::WalRemoved));
-        let new = lost.replace(
-            "\"two_phase\":false",
-            "\"invalidation_reason\":\"idle_timeout\",\"conflicting\":false",
-        );
-        let state: SlotState = serde_json::from_str(&new).unwrap();
-        assert_eq!(state.loss(), Some(SlotLoss::IdleTimeout));
+    fn a_lost_slot_is_known_by_what_versions_15_17_and_18_say() {
+        for text in LOST {
+            let state: SlotState = serde_json::from_str(text).unwrap();
+            assert_eq!(state.confirmed_flush, Some("0/501BBB8".parse().unwrap()));
+            assert_eq!((state.restart_lsn, state.loss()), (None, Some(SlotLoss::WalRemoved)));
+        }
+    }
+
+    #[test]
+    fn the_reason_of_a_loss_is_kept_where_the_server_gives_one() {
+        let state = |text: &str| serde_json::from_str::<SlotState>(text).unwrap();
+        let idle = LOST[2].replace("wal_removed", "idle_timeout");
+        assert_eq!(state(&idle).loss(), Some(SlotLoss::IdleTimeout));
+        let level = LOST[2].replace("wal_removed", "wal_level_insufficient");
+        assert_eq!(state(&level).loss(), Some(SlotLoss::WalLevelLowered));
+        let conflict = LOST[0].replace("\"active\": false", "\"conflicting\": true");
+        assert_eq!(state(&conflict).loss(), Some(SlotLoss::Conflict));
+        let kept = LOST[0].replace("\"lost\"", "\"unreserved\"");
+        assert_eq!(state(&kept).loss(), None, "it may still be saved");
     }
 }

@@ -98,3 +98,112 @@ impl Place<'_> {
         entry.indexes.insert(self.tree.index.to_string());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::postgres::ReplicaIdentity;
+    use crate::schema::tree::{IndexName, RelationshipKind, Transform, Variant};
+    use crate::schema::{ColumnPair, Link, Node, NodeId};
+
+    fn table(id: u32, kind: TableKind) -> Arc<Table> {
+        Arc::new(Table {
+            id: RelationId(id),
+            schema: "public".into(),
+            name: format!("t{id}"),
+            kind,
+            owner: "o".into(),
+            columns: vec![],
+            primary_key: vec!["id".into()],
+            identity: ReplicaIdentity::Default,
+            identity_columns: vec!["id".into()],
+            leaves: vec![],
+            foreign_keys: vec![],
+            row_security: false,
+        })
+    }
+
+    fn node(table: &Arc<Table>, join: Option<Join>) -> Node {
+        let link = join.map(|join| Link {
+            parent: NodeId::ROOT,
+            kind: RelationshipKind::OneToMany,
+            variant: Variant::Object,
+            join,
+        });
+        Node {
+            path: "$".into(),
+            table: Arc::clone(table),
+            label: table.name.clone(),
+            columns: vec![],
+            key: table.primary_key.clone(),
+            link,
+            children: vec![],
+            transform: Transform::default(),
+            base_tables: vec![],
+        }
+    }
+
+    fn tree(nodes: Vec<Node>, meta: bool) -> SchemaTree {
+        SchemaTree {
+            index: IndexName("i".into()),
+            nodes,
+            key: vec!["id".into()],
+            filter: None,
+            setting: None,
+            mapping: None,
+            pipeline: None,
+            routing: None,
+            plugins: vec![],
+            meta,
+            digest: String::new(),
+            shape: String::new(),
+        }
+    }
+
+    fn pair(upper: &str, lower: &str) -> Vec<ColumnPair> {
+        vec![ColumnPair { upper: upper.into(), lower: lower.into() }]
+    }
+
+    fn columns(followed: &Followed) -> Vec<&str> {
+        followed.columns.iter().map(String::as_str).collect()
+    }
+
+    #[test]
+    fn the_columns_that_join_upwards_are_followed_in_every_place() {
+        let [root, child, through, view] = [
+            (1, TableKind::Table),
+            (2, TableKind::Table),
+            (3, TableKind::Table),
+            (4, TableKind::View),
+        ]
+        .map(|(id, kind)| table(id, kind));
+        let over = Join::Through {
+            table: Arc::clone(&through),
+            upper: pair("id", "t1_id"),
+            lower: pair("t2_code", "code"),
+        };
+        let nodes = vec![
+            node(&root, None),
+            node(&child, Some(Join::Direct(pair("id", "t1_id")))),
+            node(&child, Some(over)),
+            node(&view, Some(Join::Direct(pair("id", "t1_id")))),
+        ];
+        let followed = followed_tables(&[tree(nodes, true)]);
+        assert_eq!(followed.len(), 3, "the view is followed by its base tables");
+        let [root, child, through] = &followed[..] else { panic!("three") };
+        assert!(root.root && !child.root && !through.root);
+        assert_eq!(columns(root), ["id"]);
+        assert_eq!(columns(child), ["code", "t1_id"]);
+        assert_eq!(child.key, ["id", "code"], "each place names the row in its own way");
+        assert_eq!((columns(through), &through.key[..]), (vec!["t1_id"], &["id".into()][..]));
+    }
+
+    #[test]
+    fn without_meta_in_one_tree_the_table_cannot_be_searched() {
+        let (root, child) = (table(1, TableKind::Table), table(2, TableKind::Table));
+        let nodes =
+            || vec![node(&root, None), node(&child, Some(Join::Direct(pair("id", "t1_id"))))];
+        let followed = followed_tables(&[tree(nodes(), true), tree(nodes(), false)]);
+        assert!(followed.iter().all(|table| table.key.is_empty()));
+    }
+}

@@ -9,6 +9,7 @@ use super::finding::{Check, Finding, Findings};
 use super::gather::Gathered;
 use super::judge_tables::table_findings;
 use super::{published_tables, read_tables};
+use crate::postgres::identity::identity_gaps;
 use crate::postgres::publication::{
     PublicationProblem, PublicationState, alter_add_sql, create_sql, fix_sql,
 };
@@ -198,8 +199,9 @@ fn may_make(tables: &[Arc<Table>], gathered: &Gathered, publication: &str) -> Op
     );
     let reason = format!(
         "Have it made once by the owner of the tables ({}) with CREATE on the database, or by a \
-         superuser; then REPLICATION and SELECT suffice.",
-        owners(tables)
+         superuser; then REPLICATION and SELECT suffice.{}",
+        owners(tables),
+        first_identities(tables)
     );
     let sql = create_sql(publication, tables, server.major());
     Some(Finding::error(Check::Publication, situation, reason).fixed_by(sql))
@@ -237,9 +239,10 @@ fn fits(
         );
         let reason = format!(
             "To be run by a role that owns the publication (`{}`) and the tables ({}), or by a \
-             superuser.",
+             superuser.{}",
             state.owner,
-            owners(&missing)
+            owners(&missing),
+            first_identities(&missing)
         );
         let sql = alter_add_sql(publication, &missing);
         findings.push(Finding::error(Check::Publication, situation, reason).fixed_by(sql));
@@ -250,6 +253,15 @@ fn fits(
 fn not_owned<'a>(tables: &'a [Arc<Table>], gathered: &Gathered) -> Vec<&'a Arc<Table>> {
     let owned = |table: &Table| gathered.tables.get(&table.id).is_some_and(|facts| facts.owned);
     tables.iter().filter(|table| !owned(table)).collect()
+}
+
+/// Said beside a statement that publishes tables which are not fit for it yet.
+fn first_identities(tables: &[Arc<Table>]) -> &'static str {
+    if tables.iter().all(|table| identity_gaps(table).is_empty()) {
+        ""
+    } else {
+        " Not before every table in it has a replica identity (see above)!"
+    }
 }
 
 fn owners(tables: &[Arc<Table>]) -> String {
@@ -263,4 +275,94 @@ fn plain_names(tables: &[&Arc<Table>]) -> String {
         .map(|table| format!("`{}.{}`", table.schema, table.name))
         .collect::<Vec<_>>()
         .join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::postgres::Lsn;
+    use crate::preflight::Severity;
+
+    fn healthy() -> Gathered {
+        Gathered {
+            server: ServerFacts {
+                version_num: 150_018,
+                system_identifier: Some(1),
+                timeline: Some(1),
+                postmaster_started: "2026-01-01T00:00:00.000000Z".into(),
+                wal_level: "logical".into(),
+                max_replication_slots: 10,
+                used_slots: 9,
+                max_wal_senders: 10,
+                used_senders: 9,
+                in_recovery: false,
+                wal_insert: Lsn(1),
+                wal_flush: Lsn(1),
+                role: "sync".into(),
+                role_superuser: false,
+                role_replication: true,
+                database: "shop".into(),
+                max_slot_wal_keep_size: None,
+                wal_sender_timeout: None,
+            },
+            slots: vec![],
+            publication: None,
+            may_create: true,
+            tables: BTreeMap::new(),
+        }
+    }
+
+    fn checks(gathered: &Gathered) -> Vec<Check> {
+        judge(&[], gathered, "p").iter().map(|finding| finding.check).collect()
+    }
+
+    fn slot(change: &str) -> SlotState {
+        let text = r#"{"slot_name": "s", "plugin": "pgoutput", "database": "shop",
+            "temporary": false, "active_pid": null, "catalog_xmin": "1", "restart_lsn": null,
+            "confirmed_flush_lsn": "0/1", "wal_status": "reserved", "safe_wal_size": null}"#;
+        let text = change.split_once('>').map_or(text.into(), |(old, new)| text.replace(old, new));
+        serde_json::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn a_server_with_room_is_right() {
+        assert_eq!(checks(&healthy()), []);
+    }
+
+    #[test]
+    fn everything_wrong_with_the_server_is_named_at_once() {
+        let mut gathered = healthy();
+        let server = &mut gathered.server;
+        server.wal_level = "replica".into();
+        server.in_recovery = true;
+        (server.used_slots, server.used_senders, server.role_replication) = (10, 10, false);
+        let findings = judge(&[], &gathered, "p");
+        assert!(findings.iter().all(|finding| finding.severity == Severity::Error));
+        assert_eq!(
+            checks(&gathered),
+            [Check::Primary, Check::WalLevel, Check::Slots, Check::Senders, Check::Replication]
+        );
+        let sql: Vec<_> = findings.iter().filter_map(|finding| finding.sql.as_deref()).collect();
+        assert_eq!(
+            sql,
+            [
+                "ALTER SYSTEM SET wal_level = 'logical';",
+                "ALTER SYSTEM SET max_replication_slots = 14;",
+                "ALTER SYSTEM SET max_wal_senders = 14;",
+                "ALTER ROLE \"sync\" REPLICATION;",
+            ]
+        );
+    }
+
+    #[test]
+    fn our_own_slot_takes_no_further_one_unless_it_is_lost() {
+        let mut gathered = healthy();
+        gathered.server.used_slots = 10;
+        gathered.slots = vec![slot("")];
+        assert_eq!(checks(&gathered), []);
+        gathered.slots = vec![slot("reserved>lost")];
+        assert_eq!(checks(&gathered), [Check::Slots]);
+    }
 }

@@ -8,6 +8,7 @@ use super::followed::{Followed, followed_tables};
 use super::gather::{Gathered, Persistence, TableFacts};
 use super::{published_tables, read_tables};
 use crate::postgres::identity::{full_identity_sql, identity_gaps};
+use crate::postgres::publication::PublicationProblem;
 use crate::postgres::{ReplicaIdentity, Table, TableKind, quote_identifier};
 use crate::schema::SchemaTree;
 
@@ -104,30 +105,53 @@ fn under_another_name(
 }
 
 /// UPDATE and DELETE of a published table without identity fail, for the application.
-fn identity(table: &Table, gathered: &Gathered) -> Vec<Finding> {
+fn identity(table: &Arc<Table>, gathered: &Gathered) -> Vec<Finding> {
     let mut findings = Vec::new();
     let gaps = identity_gaps(table);
     if !gaps.is_empty() {
-        let names =
-            gaps.iter().map(|gap| format!("`{}`", gap.table)).collect::<Vec<_>>().join(", ");
-        let sql = gaps.iter().map(|gap| gap.sql.as_str()).collect::<Vec<_>>().join("\n");
-        let situation = format!("{names} has no replica identity");
+        let names = gaps.iter().map(|gap| gap.table.as_str()).collect::<Vec<_>>().join("`, `");
+        let situation = format!("no usable replica identity: `{names}`");
         let already = gathered
             .publication
             .as_ref()
             .is_some_and(|state| state.update && state.delete && state.contains(table));
-        findings.push(if already {
-            let reason = "It is published already, so its UPDATE and DELETE fail for the application.";
-            Finding::warning(Check::Identity, situation, reason).fixed_by(sql)
+        let finding = if already {
+            let reason = "Published already, so UPDATE and DELETE fail for the application.";
+            Finding::warning(Check::Identity, situation, reason)
         } else {
             let reason = "PostgreSQL refuses UPDATE and DELETE of a published table without one, so it \
                  is not published: the application would break. A primary key will do, too.";
-            Finding::error(Check::Identity, situation, reason).fixed_by(sql)
-        });
+            Finding::error(Check::Identity, situation, reason)
+        };
+        let sql = gaps.iter().map(|gap| gap.sql.as_str()).collect::<Vec<_>>().join("\n");
+        findings.push(with_identity_sql(finding, table, gathered, &sql));
     }
     findings.extend(virtual_columns(table, gathered));
     findings.extend(future_partitions(table));
     findings
+}
+
+/// Adds the SQL that gives a wider identity, as far as that does not break UPDATE itself: from
+/// PostgreSQL 18 on an identity of all columns needs a publication that carries stored generated
+/// columns, and is impossible with virtual ones.
+fn with_identity_sql(
+    finding: Finding,
+    table: &Arc<Table>,
+    gathered: &Gathered,
+    sql: &str,
+) -> Finding {
+    let to_full = sql.contains("IDENTITY FULL");
+    if to_full && gathered.tables.get(&table.id).is_some_and(|facts| facts.virtual_columns) {
+        return finding;
+    }
+    let generated = table.columns.iter().any(|column| column.generated);
+    match &gathered.publication {
+        Some(state) if to_full && generated && state.major >= 18 && !state.generated => {
+            let first = PublicationProblem::GeneratedColumns(Arc::clone(table)).fix(&state.name);
+            finding.fixed_by(format!("{first}\n{sql}"))
+        }
+        Some(_) | None => finding.fixed_by(sql),
+    }
 }
 
 /// From PostgreSQL 18 on: an identity of all columns cannot hold virtual ones.
@@ -223,13 +247,12 @@ fn coverage(followed: &Followed, gathered: &Gathered) -> Option<Finding> {
         Finding::error(Check::Coverage, situation, reason)
     };
     let full_helps = columns.iter().all(|name| table.column(name).is_some_and(|c| !c.generated));
-    let may_be_full = gathered.tables.get(&table.id).is_some_and(|facts| !facts.virtual_columns);
     let sql = full_identity_sql(table);
-    if full_helps && may_be_full && !sql.is_empty() {
-        Some(finding.fixed_by(sql))
+    Some(if full_helps && !sql.is_empty() {
+        with_identity_sql(finding, table, gathered, &sql)
     } else {
-        Some(finding)
-    }
+        finding
+    })
 }
 
 fn plain(table: &Table) -> String {
