@@ -73,10 +73,11 @@ up() {
   local failed=()
   if container_engine_answers; then
     start_all containers "${names[@]}"
-    ((${#failed[@]} == 0)) || say "starting as processes instead: ${failed[*]}"
     names=("${failed[@]}")
+    ((${#names[@]} == 0)) || [[ ${PGSYNCD_SERVICES_ENGINE:-auto} == containers ]] ||
+      say "starting as processes instead: ${names[*]}"
   fi
-  start_all processes "${names[@]}"
+  [[ ${PGSYNCD_SERVICES_ENGINE:-auto} == containers ]] || start_all processes "${names[@]}"
   return $((${#failed[@]} > 0))
 }
 
