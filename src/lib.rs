@@ -13,10 +13,17 @@
 
 pub mod backoff;
 pub mod checkpoint;
+pub mod cli;
+pub mod config;
 pub mod document;
+pub mod error;
+pub mod http;
+pub mod logging;
+pub mod metrics;
 pub mod plan;
 pub mod postgres;
 pub mod preflight;
 pub mod schema;
 pub mod sink;
 pub mod source;
+pub mod status;

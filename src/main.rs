@@ -1,1 +1,150 @@
-fn main() {}
+//! The program: command line → configuration → logging → runtime → exit code.
+
+use std::io::Write as _;
+
+use pgsyncd::cli::{self, Command, Invocation, Parsed};
+use pgsyncd::config::{self, Config, Gathered, HttpConfig, Resolved, RunOptions, SchemaSource};
+use pgsyncd::error::{Error, ExitCode, report};
+use pgsyncd::logging;
+
+/// Documents are built from many small pieces on several threads, where it is faster than the
+/// system's allocator and gives memory back.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> std::process::ExitCode {
+    let code = match start() {
+        Ok(code) => code,
+        Err(error) => {
+            let hint = error.hint().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+            complain(&format!("{}{hint}", report(&error)));
+            error.exit_code()
+        }
+    };
+    code.into()
+}
+
+fn start() -> Result<ExitCode, Error> {
+    match cli::parse(std::env::args_os().collect())? {
+        Parsed::Text(text) => Ok(print(text.trim_end())),
+        Parsed::Invocation(invocation) => follow(*invocation),
+    }
+}
+
+fn follow(invocation: Invocation) -> Result<ExitCode, Error> {
+    let Invocation { command, mut flags, settings_file, ask_password, notices } = invocation;
+    if ask_password {
+        flags.push(cli::ask_password()?);
+    }
+    // Names and values that are not UTF-8 are none of ours.
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let (sources, mut problems) = config::read_files(flags, environment, settings_file);
+    let mut gathered = config::gather(&sources);
+    gathered.problems.append(&mut problems);
+    gathered.notices.extend(notices);
+    match command {
+        Command::Run(options) => run_service(gathered, options),
+        Command::Healthcheck => probe_alive(gathered),
+        Command::Status { json } => probe_status(gathered, json),
+        Command::SchemaPrint => {
+            let Resolved { config: source, .. } = config::resolve_schema(gathered)?;
+            Ok(print_schema(&source))
+        }
+        Command::SchemaJsonSchema => Ok(print_json_schema()),
+        Command::Analyze => run_configured(gathered, analyze),
+        Command::Teardown => run_configured(gathered, teardown),
+    }
+}
+
+fn run_service(gathered: Gathered, options: RunOptions) -> Result<ExitCode, Error> {
+    let config = configured(gathered, options)?;
+    Ok(runtime()?.block_on(run(config)))
+}
+
+fn run_configured(gathered: Gathered, act: fn(&Config) -> ExitCode) -> Result<ExitCode, Error> {
+    let config = configured(gathered, RunOptions::default())?;
+    Ok(act(&config))
+}
+
+/// Resolves the configuration, starts logging, and tells what is to be told.
+fn configured(gathered: Gathered, options: RunOptions) -> Result<Config, Error> {
+    let Resolved { config, notices } = config::resolve(gathered, options)?;
+    if logging::start(&config.log).is_err() {
+        complain("logging was started before");
+    }
+    for notice in notices {
+        notice.log();
+    }
+    Ok(config)
+}
+
+fn probe_alive(gathered: Gathered) -> Result<ExitCode, Error> {
+    let http = http(gathered)?;
+    Ok(answer(runtime()?.block_on(cli::healthcheck(&http))))
+}
+
+fn probe_status(gathered: Gathered, json: bool) -> Result<ExitCode, Error> {
+    let http = http(gathered)?;
+    Ok(answer(runtime()?.block_on(cli::status(&http, json))))
+}
+
+fn http(gathered: Gathered) -> Result<HttpConfig, Error> {
+    let Resolved { config, .. } = config::resolve_http(gathered)?;
+    Ok(config)
+}
+
+fn answer(answer: Result<String, cli::ProbeError>) -> ExitCode {
+    match answer {
+        Ok(text) => print(&text),
+        Err(error) => {
+            complain(&report(&error));
+            ExitCode::GaveUp
+        }
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)
+}
+
+/// Keeps the documents in step until told to stop.
+#[expect(clippy::unused_async, reason = "the pipeline is awaited here")]
+async fn run(config: Config) -> ExitCode {
+    complain(&format!("`{}` cannot run: this build has no pipeline", config.name));
+    ExitCode::GaveUp
+}
+
+fn teardown(config: &Config) -> ExitCode {
+    complain(&format!("`{}` cannot be torn down: this build has no pipeline", config.name));
+    ExitCode::GaveUp
+}
+
+fn analyze(config: &Config) -> ExitCode {
+    complain(&format!("`{}` cannot be analyzed: this build has no pipeline", config.name));
+    ExitCode::GaveUp
+}
+
+fn print_schema(source: &SchemaSource) -> ExitCode {
+    complain(&format!("`{source}` cannot be shown: this build reads no schema"));
+    ExitCode::GaveUp
+}
+
+fn print_json_schema() -> ExitCode {
+    complain("the JSON Schema cannot be shown: this build reads no schema");
+    ExitCode::GaveUp
+}
+
+/// Writes to stdout; a reader that went away is no success.
+fn print(text: &str) -> ExitCode {
+    match writeln!(std::io::stdout(), "{text}") {
+        Ok(()) => ExitCode::Stopped,
+        Err(_) => ExitCode::GaveUp,
+    }
+}
+
+/// Writes to stderr. If that fails there is nobody left to tell.
+fn complain(text: &str) {
+    writeln!(std::io::stderr(), "pgsyncd: {text}").unwrap_or_default();
+}

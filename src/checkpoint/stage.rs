@@ -267,7 +267,11 @@ impl Stage {
             let error: &dyn Error = error;
             let hint = "documents go on; nothing is confirmed to PostgreSQL meanwhile";
             tracing::warn!(error, hint, "checkpoint store does not answer, trying again");
-            Outage { since: now, backoff: Backoff::new(RETRY_WAITS.0, RETRY_WAITS.1, Jitter::Equal), retry: now }
+            Outage {
+                since: now,
+                backoff: Backoff::new(RETRY_WAITS.0, RETRY_WAITS.1, Jitter::Equal),
+                retry: now,
+            }
         });
         outage.retry = now + outage.backoff.next_delay();
         self.next_progress = self.next_progress.min(outage.retry);

@@ -71,7 +71,14 @@ impl Entry {
                 continue;
             }
             let id = DocumentId(id.into());
-            documents.push(Document { id, key: key.clone(), version, routing: None, body: None, refused: None });
+            documents.push(Document {
+                id,
+                key: key.clone(),
+                version,
+                routing: None,
+                body: None,
+                refused: None,
+            });
         }
     }
 

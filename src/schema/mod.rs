@@ -2,9 +2,9 @@
 //!
 //! [`fetch()`] text → [`parse()`] → [`by_database`] → [`resolve()`].
 
-pub mod key_sql;
 pub mod databases;
 pub mod fetch;
+pub mod key_sql;
 mod parse;
 pub mod paths;
 pub mod problem;

@@ -39,7 +39,13 @@ pub(crate) fn receipt(part: u32) -> Receipt {
 
 /// A batch of entry 0 with that part number.
 pub(crate) fn batch(part: u32, documents: Vec<Document>) -> DocumentBatch {
-    DocumentBatch { entry: EntryId(0), receipt: receipt(part), batches: Some(1), documents, ambiguous: 0 }
+    DocumentBatch {
+        entry: EntryId(0),
+        receipt: receipt(part),
+        batches: Some(1),
+        documents,
+        ambiguous: 0,
+    }
 }
 
 /// A column; the category follows from the type's name where it matters to us.
