@@ -250,8 +250,12 @@ impl Sides<'_> {
     /// The values that the row had; [`Known::Nothing`] if there was no row.
     fn old_values(&self, table: &Table, columns: &[String]) -> Known {
         let covered = || identity_covers(self.relation, table, columns);
+        let is_partitioned = table.kind == TableKind::Partitioned;
         match self.old {
             Old::Absent => Known::Nothing,
+            // Published through its root, a partitioned table's tuple is marked by the root's identity
+            // and filled by the leaf's: a FULL root over a DEFAULT leaf sends nulls.
+            Old::Full(_) if is_partitioned && !table.identity_covers(columns) => Known::Unknown,
             Old::Full(tuple) => known(self.relation, tuple, columns),
             Old::Key(tuple) if covered() => known(self.relation, tuple, columns),
             Old::Unchanged if covered() => self.new_values(columns),

@@ -22,6 +22,6 @@ pub use client::{Client, Server, ServerFamily};
 pub use error::{ClientError, ErrorClass};
 pub use index::{Creation, Indexes};
 pub use names::IndexNames;
-pub use options::{Auth, ElasticsearchOptions};
+pub use options::{Auth, ClientIdentity, Compression, ElasticsearchOptions};
 pub use outcome::ItemOutcome;
 pub use search::{Pages, Search};
