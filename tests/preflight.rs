@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pgsyncd::postgres::lock::{Attempt, LockKey, LockLost, try_lock};
-use pgsyncd::postgres::publication::{self, Outcome, PublicationError, read_publication};
+use pgsyncd::postgres::publication_query::{self, Outcome, PublicationError, read_publication};
 use pgsyncd::postgres::server::{ServerFacts, read_server};
 use pgsyncd::postgres::shape::{ShapeChange, changed_tables, unpublished_tables};
 use pgsyncd::postgres::slot::{
@@ -154,7 +154,7 @@ const BOOKS: &str = "create table author (id int primary key, name text); \
 async fn the_catalog_describes_every_kind_of_table() {
     let db = Database::new(
         "catalog",
-        r#"create domain d1 as text; create domain d2 as d1; create type mood as enum ('a');
+        r"create domain d1 as text; create domain d2 as d1; create type mood as enum ('a');
         create table a (gone int, x d2, id int, m mood, ms mood[], n numeric(9,2),
             g int generated always as (id * 2) stored, primary key (x, id) include (n));
         alter table a drop column gone;
@@ -166,7 +166,7 @@ async fn the_catalog_describes_every_kind_of_table() {
         alter table p21 replica identity full;
         create table l (id int primary key, pid int references p) partition by range (id);
         create table l1 partition of l for values from (0) to (10);
-        "#,
+        ",
     )
     .await;
     let catalog = db.catalog().await;
@@ -289,6 +289,11 @@ async fn a_role_without_rights_reads_the_server_facts() {
     let again = read_server(&db.admin).await.unwrap();
     assert_eq!(again.postmaster_started, facts.postmaster_started);
     assert!(again.role_superuser && again.role_replication);
+
+    db.run("revoke execute on function pg_control_system() from public").await;
+    let facts = self::facts(&poor).await;
+    assert_eq!(facts.system_identifier, None, "IDENTIFY_SYSTEM has to tell");
+    assert_eq!(facts.identified_by(7, 9).system_identifier, Some(7));
     db.finish().await;
 }
 
@@ -340,7 +345,7 @@ async fn the_publication_is_made_extended_and_left_alone() {
     );
     let ensure = async |tables: &[&Arc<Table>]| {
         let tables: Vec<_> = tables.iter().map(|table| Arc::clone(table)).collect();
-        publication::ensure(&db.admin, "Pub \"1", &tables).await
+        publication_query::ensure(&db.admin, "Pub \"1", &tables).await
     };
     assert!(matches!(ensure(&[&bare]).await, Err(PublicationError::NoIdentity { .. })));
     assert_eq!(read_publication(&db.admin, "Pub \"1").await.unwrap(), None);
@@ -378,15 +383,27 @@ async fn the_remedy_of_an_unfit_publication_makes_it_fit() {
         "public.a, public.p"
     };
     db.run(&format!("create publication u for table {members} with (publish = 'insert')")).await;
-    let error = publication::ensure(&db.admin, "u", &tables).await.unwrap_err();
+    let error = publication_query::ensure(&db.admin, "u", &tables).await.unwrap_err();
     let PublicationError::Unfit { problems, sql, .. } = error else { panic!("{error:?}") };
     assert_eq!(problems.len(), if limits { 4 } else { 3 }, "{problems:?}");
     db.run(&sql).await;
-    assert_eq!(publication::ensure(&db.admin, "u", &tables).await.unwrap(), Outcome::Fits);
+    assert_eq!(publication_query::ensure(&db.admin, "u", &tables).await.unwrap(), Outcome::Fits);
 
     db.run("create publication every for all tables with (publish_via_partition_root = true)")
         .await;
-    assert_eq!(publication::ensure(&db.admin, "every", &tables).await.unwrap(), Outcome::Fits);
+    assert_eq!(
+        publication_query::ensure(&db.admin, "every", &tables).await.unwrap(),
+        Outcome::Fits
+    );
+    if limits {
+        let sql = "create publication s for tables in schema public \
+             with (publish_via_partition_root = true)";
+        db.run(sql).await;
+        assert_eq!(
+            publication_query::ensure(&db.admin, "s", &tables).await.unwrap(),
+            Outcome::Fits
+        );
+    }
     db.finish().await;
 }
 
@@ -397,7 +414,7 @@ async fn a_role_that_may_not_make_the_publication_gets_the_statement() {
     let tables = [db.table("author").await, db.table("book").await];
     let poor = db.poor().await;
     let denied = async || {
-        let error = publication::ensure(&poor, "d", &tables).await.unwrap_err();
+        let error = publication_query::ensure(&poor, "d", &tables).await.unwrap_err();
         let PublicationError::Denied { sql, .. } = error else { panic!("{error:?}") };
         sql
     };
@@ -405,16 +422,16 @@ async fn a_role_that_may_not_make_the_publication_gets_the_statement() {
     db.run(&format!("grant create on database {} to @role", db.name)).await;
     let sql = denied().await;
     db.run(&sql).await;
-    assert_eq!(publication::ensure(&poor, "d", &tables).await.unwrap(), Outcome::Fits);
+    assert_eq!(publication_query::ensure(&poor, "d", &tables).await.unwrap(), Outcome::Fits);
     db.run("alter publication d drop table public.book").await;
     let sql = denied().await;
     db.run(&sql).await;
-    assert_eq!(publication::ensure(&poor, "d", &tables).await.unwrap(), Outcome::Fits);
+    assert_eq!(publication_query::ensure(&poor, "d", &tables).await.unwrap(), Outcome::Fits);
 
     db.run("drop publication d; alter table public.author owner to @role").await;
     denied().await;
     db.run("alter table public.book owner to @role").await;
-    assert_eq!(publication::ensure(&poor, "d", &tables).await.unwrap(), Outcome::Created);
+    assert_eq!(publication_query::ensure(&poor, "d", &tables).await.unwrap(), Outcome::Created);
     db.finish().await;
 }
 
@@ -500,7 +517,7 @@ async fn the_sql_of_the_findings_fixes_them_all() {
     assert!(!findings.has_errors(), "{findings}");
     assert_eq!(checks(&findings, Severity::Warning), [Check::Identity], "{findings}");
     let tables = published_tables(&read().await);
-    assert_eq!(publication::ensure(&poor, "pf", &tables).await.unwrap(), Outcome::Fits);
+    assert_eq!(publication_query::ensure(&poor, "pf", &tables).await.unwrap(), Outcome::Fits);
     db.finish().await;
 }
 
@@ -517,7 +534,7 @@ async fn an_owner_with_replication_needs_no_superuser() {
     let trees = [tree(&book, &[(&author, "author", "id")])];
     let findings = check(&poor, &trees).await;
     assert!(findings.is_empty(), "{findings}");
-    let made = publication::ensure(&poor, "pf", &published_tables(&trees)).await.unwrap();
+    let made = publication_query::ensure(&poor, "pf", &published_tables(&trees)).await.unwrap();
     assert_eq!(made, Outcome::Created);
     poor.batch_execute("update public.book set title = 'x'").await.unwrap();
     db.finish().await;
@@ -536,6 +553,22 @@ async fn a_join_column_outside_the_identity_is_a_warning_with_its_line() {
     blind.meta = false;
     let findings = check(&db.admin, &[blind]).await;
     assert_eq!(checks(&findings, Severity::Error), [Check::Coverage], "{findings}");
+    db.finish().await;
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL: tests/services.sh"]
+async fn an_old_root_row_that_does_not_name_its_document_is_an_error() {
+    let db = Database::new(
+        "rootkey",
+        "create table r (id int primary key, mail text not null unique);
+         alter table r replica identity using index r_mail_key;",
+    )
+    .await;
+    let findings = check(&db.admin, &[tree(&db.table("r").await, &[])]).await;
+    assert_eq!(checks(&findings, Severity::Error), [Check::Coverage], "{findings}");
+    db.run(findings.iter().next().unwrap().sql.as_ref().unwrap()).await;
+    assert!(check(&db.admin, &[tree(&db.table("r").await, &[])]).await.is_empty());
     db.finish().await;
 }
 
@@ -603,7 +636,7 @@ async fn generated_columns_do_not_break_the_application() {
     .await;
     let table = db.table("s").await;
     let trees = [tree(&table, &[])];
-    publication::ensure(&db.admin, "pf", &[Arc::clone(&table)]).await.unwrap();
+    publication_query::ensure(&db.admin, "pf", &[Arc::clone(&table)]).await.unwrap();
     db.run("update public.s set a = 2").await;
     if facts(&db.admin).await.major() >= 18 {
         db.run("alter publication pf set (publish_generated_columns = none)").await;

@@ -11,6 +11,7 @@ pub mod lock;
 pub mod lsn;
 pub mod options;
 pub mod publication;
+pub mod publication_query;
 pub mod relation;
 pub mod render;
 pub mod secret;

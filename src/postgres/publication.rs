@@ -1,19 +1,12 @@
-//! The publication: what it holds, what it lacks for us, and how it comes to be.
-//!
-//! [`ensure`] is the only function here that changes the database. It makes the publication or adds
-//! tables to it; anything else about one that exists is its owner's choice and only named.
+//! The publication: what it holds, what it lacks for us, and the SQL that puts it right. Pure;
+//! `publication_query.rs` reads and makes it.
 
 use std::fmt;
 use std::sync::Arc;
 
 use serde::Deserialize;
 
-use crate::postgres::catalog_query::CatalogError;
-use crate::postgres::identity::{IdentityGap, identity_gaps};
-use crate::postgres::server::is_denied;
 use crate::postgres::{RelationId, ReplicaIdentity, Table, TableKind, quote_identifier};
-
-const SUBJECT: &str = "the publication";
 
 /// A publication as the catalog describes it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -77,75 +70,6 @@ pub enum PublicationProblem {
     GeneratedColumns(Arc<Table>),
     /// This table is not in it.
     Missing(Arc<Table>),
-}
-
-/// What [`ensure`] found or did.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It was made.
-    Created,
-    /// These tables were added.
-    Extended(Vec<String>),
-    /// It was right already.
-    Fits,
-}
-
-/// Why the publication is not what we need.
-#[derive(Debug, thiserror::Error)]
-pub enum PublicationError {
-    /// It could not be read.
-    #[error(transparent)]
-    Catalog(#[from] CatalogError),
-    /// It lacks something that its owner decides on.
-    #[error("publication `{name}` cannot be used: {}", list(problems))]
-    Unfit {
-        /// The publication.
-        name: String,
-        /// What it lacks.
-        problems: Vec<PublicationProblem>,
-        /// The statements that put it right.
-        sql: String,
-    },
-    /// A table without replica identity would refuse UPDATE and DELETE once published.
-    #[error("{} has no replica identity: published, its UPDATE and DELETE would fail", names(gaps))]
-    NoIdentity {
-        /// The tables and partitions.
-        gaps: Vec<IdentityGap>,
-        /// The statements that put it right.
-        sql: String,
-    },
-    /// The role may not do it.
-    #[error("no right to make publication `{name}` or to add tables to it")]
-    Denied {
-        /// The publication.
-        name: String,
-        /// The one statement for the tables' owner.
-        sql: String,
-        /// The server's answer.
-        #[source]
-        source: tokio_postgres::Error,
-    },
-    /// The statement failed otherwise.
-    #[error("cannot make publication `{name}`")]
-    Statement {
-        /// The publication.
-        name: String,
-        /// The server's or the connection's answer.
-        #[source]
-        source: tokio_postgres::Error,
-    },
-}
-
-impl PublicationError {
-    /// The SQL that helps, for whoever may run it.
-    pub fn remedy(&self) -> Option<&str> {
-        match self {
-            Self::Unfit { sql, .. } | Self::NoIdentity { sql, .. } | Self::Denied { sql, .. } => {
-                Some(sql)
-            }
-            Self::Catalog(_) | Self::Statement { .. } => None,
-        }
-    }
 }
 
 impl PublicationState {
@@ -296,103 +220,6 @@ pub fn fix_sql(publication: &str, problems: &[PublicationProblem]) -> String {
     statements.join("\n")
 }
 
-/// Reads the publication of that name; `None` if there is none.
-///
-/// # Errors
-/// [`CatalogError`] if a query fails or its answer is not understood.
-pub async fn read_publication(
-    client: &tokio_postgres::Client,
-    name: &str,
-) -> Result<Option<PublicationState>, CatalogError> {
-    let query = query_of(major(client).await?);
-    let row = client.query_opt(&query, &[&name]).await.map_err(CatalogError::query(SUBJECT))?;
-    let Some(row) = row else { return Ok(None) };
-    let text: &str = row.try_get(0).map_err(CatalogError::query(SUBJECT))?;
-    serde_json::from_str(text).map(Some).map_err(CatalogError::shape(SUBJECT))
-}
-
-/// Makes the publication, or adds the tables that one of ours lacks; one that fits is used as it
-/// is, whoever made it. Relations that are in no publication (views, foreign tables) are passed over.
-///
-/// # Errors
-/// [`PublicationError`], with the SQL for whoever may run it.
-pub async fn ensure(
-    client: &tokio_postgres::Client,
-    name: &str,
-    tables: &[Arc<Table>],
-) -> Result<Outcome, PublicationError> {
-    let tables: Vec<_> = tables.iter().filter(|table| is_publishable(table)).cloned().collect();
-    let Some(state) = read_publication(client, name).await? else {
-        refuse_gaps(&tables)?;
-        let sql = create_sql(name, &tables, major(client).await?);
-        execute(client, name, sql).await?;
-        return Ok(Outcome::Created);
-    };
-    let problems = state.problems(&tables);
-    let missing: Vec<_> = problems
-        .iter()
-        .filter_map(|problem| match problem {
-            PublicationProblem::Missing(table) => Some(Arc::clone(table)),
-            PublicationProblem::Operations(_)
-            | PublicationProblem::PartitionRoot(_)
-            | PublicationProblem::RowFilter(_)
-            | PublicationProblem::GeneratedColumns(_)
-            | PublicationProblem::ColumnList(_) => None,
-        })
-        .collect();
-    if missing.len() < problems.len() {
-        let sql = fix_sql(name, &problems);
-        return Err(PublicationError::Unfit { name: name.to_owned(), problems, sql });
-    }
-    if missing.is_empty() {
-        return Ok(Outcome::Fits);
-    }
-    refuse_gaps(&missing)?;
-    execute(client, name, alter_add_sql(name, &missing)).await?;
-    Ok(Outcome::Extended(missing.iter().map(|table| table.qualified()).collect()))
-}
-
-/// The session's major server version.
-///
-/// # Errors
-/// [`CatalogError`] if it cannot be read.
-async fn major(client: &tokio_postgres::Client) -> Result<u32, CatalogError> {
-    const QUERY: &str = "select pg_catalog.current_setting('server_version_num')::pg_catalog.int4";
-    let row = client.query_one(QUERY, &[]).await.map_err(CatalogError::query(SUBJECT))?;
-    let version: i32 = row.try_get(0).map_err(CatalogError::query(SUBJECT))?;
-    Ok(version.unsigned_abs() / 10_000)
-}
-
-/// Holds back tables that must not be published.
-///
-/// # Errors
-/// [`PublicationError::NoIdentity`] names them all.
-fn refuse_gaps(tables: &[Arc<Table>]) -> Result<(), PublicationError> {
-    let gaps: Vec<_> = tables.iter().flat_map(|table| identity_gaps(table)).collect();
-    if gaps.is_empty() {
-        return Ok(());
-    }
-    let sql = gaps.iter().map(|gap| gap.sql.as_str()).collect::<Vec<_>>().join("\n");
-    Err(PublicationError::NoIdentity { gaps, sql })
-}
-
-/// Runs a statement about the publication.
-///
-/// # Errors
-/// [`PublicationError::Denied`] without the right, else [`PublicationError::Statement`].
-async fn execute(
-    client: &tokio_postgres::Client,
-    name: &str,
-    sql: String,
-) -> Result<(), PublicationError> {
-    let name = name.to_owned();
-    match client.batch_execute(&sql).await {
-        Ok(()) => Ok(()),
-        Err(source) if is_denied(&source) => Err(PublicationError::Denied { name, sql, source }),
-        Err(source) => Err(PublicationError::Statement { name, source }),
-    }
-}
-
 fn identity_is_generated(table: &Table) -> bool {
     let full = table.identity == ReplicaIdentity::Full
         || table.leaves.iter().any(|leaf| leaf.identity == ReplicaIdentity::Full);
@@ -406,54 +233,110 @@ fn qualified_list(tables: &[Arc<Table>]) -> String {
     tables.iter().map(|table| table.qualified()).collect::<Vec<_>>().join(", ")
 }
 
-fn list(problems: &[PublicationProblem]) -> String {
-    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::postgres::{Column, Leaf};
 
-fn names(gaps: &[IdentityGap]) -> String {
-    gaps.iter().map(|gap| format!("`{}`", gap.table)).collect::<Vec<_>>().join(", ")
-}
+    fn table(id: u32, kind: TableKind) -> Arc<Table> {
+        Arc::new(Table {
+            id: RelationId(id),
+            schema: "public".into(),
+            name: format!("t{id}"),
+            kind,
+            owner: "o".into(),
+            columns: vec![],
+            primary_key: vec!["id".into()],
+            identity: ReplicaIdentity::Full,
+            identity_columns: vec![],
+            leaves: vec![],
+            foreign_keys: vec![],
+            row_security: false,
+        })
+    }
 
-/// Row filters and column lists came with PostgreSQL 15. `pg_get_publication_tables` resolves
-/// FOR ALL TABLES, FOR TABLES IN SCHEMA and the partition root; since 16 it fills the column list of
-/// a table that has none, so lists are read from `pg_publication_rel`.
-fn query_of(major: u32) -> String {
-    let limits = if major >= 15 {
-        "'columns', (
-            select pg_catalog.json_agg(a.attname order by a.attnum)
-            from pg_catalog.pg_attribute a
-            where a.attrelid = r.prrelid and a.attnum = any (r.prattrs::pg_catalog.int2[])),
-         'row_filter', pg_catalog.pg_get_expr(r.prqual, r.prrelid),"
-    } else {
-        ""
-    };
-    format!(
-        r"
-select pg_catalog.json_build_object(
-    'name', p.pubname,
-    'owner', pg_catalog.pg_get_userbyid(p.pubowner),
-    'owned', pg_catalog.pg_has_role(p.pubowner, 'usage'),
-    'insert', p.pubinsert, 'update', p.pubupdate, 'delete', p.pubdelete,
-    'truncate', p.pubtruncate,
-    'via_root', p.pubviaroot,
-    'all_tables', p.puballtables,
-    'generated', coalesce(pg_catalog.to_jsonb(p) ->> 'pubgencols' = 's', false),
-    'major', {major},
-    'named', coalesce((
-        select pg_catalog.json_agg(r.prrelid::pg_catalog.int8 order by r.prrelid)
-        from pg_catalog.pg_publication_rel r where r.prpubid = p.oid), '[]'),
-    'tables', coalesce((
-        select pg_catalog.json_agg(pg_catalog.json_build_object(
-            {limits}
-            'id', g.relid::pg_catalog.int8,
-            'name', pg_catalog.format('%I.%I', n.nspname, c.relname)) order by g.relid)
-        from pg_catalog.pg_get_publication_tables(p.pubname::pg_catalog.text) g
-        join pg_catalog.pg_class c on c.oid = g.relid
-        join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-        left join pg_catalog.pg_publication_rel r on r.prpubid = p.oid and r.prrelid = g.relid
-    ), '[]')
-)::pg_catalog.text
-from pg_catalog.pg_publication p
-where p.pubname = $1::pg_catalog.text"
-    )
+    fn state(tables: &[u32]) -> PublicationState {
+        let published = |id: &u32| PublishedTable {
+            id: RelationId(*id),
+            name: format!("public.t{id}"),
+            columns: None,
+            row_filter: None,
+        };
+        PublicationState {
+            name: "p".into(),
+            owner: "o".into(),
+            owned: true,
+            insert: true,
+            update: true,
+            delete: true,
+            truncate: true,
+            via_root: true,
+            all_tables: false,
+            generated: false,
+            major: 18,
+            tables: tables.iter().map(published).collect(),
+            named: vec![],
+        }
+    }
+
+    #[test]
+    fn a_publication_that_carries_everything_has_no_problem() {
+        let view = table(9, TableKind::View);
+        assert_eq!(state(&[1]).problems(&[table(1, TableKind::Table), view]), []);
+        let all = PublicationState { all_tables: true, ..state(&[]) };
+        assert_eq!(all.problems(&[table(1, TableKind::Table)]), []);
+    }
+
+    #[test]
+    fn missing_tables_are_added_by_one_statement_after_the_other_fixes() {
+        let tables = [1, 2, 3].map(|id| table(id, TableKind::Table));
+        let mut state = PublicationState { truncate: false, ..state(&[1]) };
+        state.tables[0].row_filter = Some("(id > 5)".into());
+        let problems = state.problems(&tables);
+        assert_eq!(problems.len(), 4);
+        assert_eq!(
+            fix_sql("p", &problems),
+            "ALTER PUBLICATION \"p\" SET (publish = 'insert, update, delete, truncate');\n\
+             BEGIN; ALTER PUBLICATION \"p\" DROP TABLE \"public\".\"t1\"; \
+             ALTER PUBLICATION \"p\" ADD TABLE \"public\".\"t1\"; COMMIT;\n\
+             ALTER PUBLICATION \"p\" ADD TABLE \"public\".\"t2\", \"public\".\"t3\";"
+        );
+    }
+
+    #[test]
+    fn a_partitioned_table_is_in_it_also_by_its_partitions_but_under_their_names() {
+        let mut root = table(1, TableKind::Partitioned);
+        Arc::get_mut(&mut root).unwrap().leaves = vec![Leaf {
+            id: RelationId(2),
+            name: "public.t2".into(),
+            identity: ReplicaIdentity::Full,
+            identity_columns: vec![],
+        }];
+        let by_leaves =
+            PublicationState { via_root: false, named: vec![RelationId(1)], ..state(&[2]) };
+        let problems = by_leaves.problems(std::slice::from_ref(&root));
+        assert_eq!(problems, [PublicationProblem::PartitionRoot(root)]);
+    }
+
+    #[test]
+    fn generated_columns_of_the_identity_are_to_be_carried_from_18_on() {
+        let mut generated = table(1, TableKind::Table);
+        Arc::get_mut(&mut generated).unwrap().columns.push(Column {
+            name: "g".into(),
+            number: 1,
+            type_oid: 23,
+            type_name: "integer".into(),
+            type_category: 'N',
+            not_null: false,
+            generated: true,
+        });
+        let tables = [Arc::clone(&generated)];
+        assert_eq!(
+            state(&[1]).problems(&tables),
+            [PublicationProblem::GeneratedColumns(generated)]
+        );
+        assert_eq!(PublicationState { major: 17, ..state(&[1]) }.problems(&tables), []);
+        assert!(create_sql("p", &tables, 18).contains("publish_generated_columns = stored"));
+        assert!(!create_sql("p", &tables, 17).contains("generated"));
+    }
 }

@@ -6,7 +6,8 @@ use serde::Deserialize;
 use tokio_postgres::Client;
 
 use super::{Names, read_tables};
-use crate::postgres::publication::{PublicationState, read_publication};
+use crate::postgres::publication::PublicationState;
+use crate::postgres::publication_query::read_publication;
 use crate::postgres::server::ServerFacts;
 use crate::postgres::slot::{SlotState, find_slots};
 use crate::postgres::{CatalogError, RelationId};

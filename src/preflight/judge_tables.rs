@@ -88,12 +88,11 @@ fn under_another_name(
     gathered: &Gathered,
 ) -> Option<Finding> {
     let facts = gathered.tables.get(&table.id)?;
-    let named = gathered.publication.iter().flat_map(|state| &state.named);
-    let of_all =
-        gathered.publication.as_ref().is_some_and(|state| state.all_tables && state.via_root);
+    let state = gathered.publication.as_ref().filter(|state| state.via_root);
+    let by_all = state.is_some_and(|state| state.all_tables && !facts.ancestors.is_empty());
+    let named = state.iter().flat_map(|state| &state.named);
     let mut roots = published.iter().map(|table| &table.id).chain(named);
-    let hidden =
-        of_all && !facts.ancestors.is_empty() || roots.any(|root| facts.ancestors.contains(root));
+    let hidden = by_all || roots.any(|root| facts.ancestors.contains(root));
     hidden.then(|| {
         Finding::error(
             Check::Logged,
