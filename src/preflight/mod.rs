@@ -1,7 +1,7 @@
 //! Rim: what must be right in PostgreSQL before anything is made there, all of it at once, in words
 //! a user understands and with the SQL that fixes it.
 //!
-//! [`gather`] asks the server, reading only; [`judge`](judge::judge) decides, without I/O. Nothing
+//! [`gather()`] asks the server, reading only; [`judge`](judge::judge) decides, without I/O. Nothing
 //! here changes the database.
 
 pub mod finding;
