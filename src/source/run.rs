@@ -195,3 +195,184 @@ fn is_hang_up(kind: io::ErrorKind) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     matches!(kind, BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
+    use super::*;
+    use crate::source::PartLimits;
+
+    /// Short, so that reports are due every 20 ms.
+    const PATIENCE: Duration = Duration::from_millis(40);
+
+    /// The server's side of a stream.
+    struct Server(DuplexStream);
+
+    /// What the server hears.
+    #[derive(Debug, PartialEq, Eq)]
+    enum Heard {
+        Report { received: u64, durable: u64 },
+        CopyDone,
+        Terminate,
+    }
+
+    impl Server {
+        async fn send(&mut self, tag: u8, body: &[u8]) {
+            let length = u32::try_from(body.len() + 4).unwrap().to_be_bytes();
+            self.0.write_all(&[&[tag], &length[..], body].concat()).await.unwrap();
+        }
+
+        async fn data(&mut self, message: &[u8]) {
+            let header = [b"w", &[0_u8; 24][..]].concat();
+            self.send(b'd', &[&header[..], message].concat()).await;
+        }
+
+        async fn keepalive(&mut self, wal_end: u64) {
+            let body = [b"k", &wal_end.to_be_bytes()[..], &[0; 8], &[0]].concat();
+            self.send(b'd', &body).await;
+        }
+
+        /// A transaction without a change.
+        async fn transaction(&mut self, commit: u64) {
+            let commit_lsn = commit.to_be_bytes();
+            let end = (commit + 8).to_be_bytes();
+            self.data(&[b"B", &commit_lsn[..], &[0; 8], &[0, 0, 0, 5]].concat()).await;
+            self.data(&[b"C", &[0][..], &commit_lsn, &end, &[0; 8]].concat()).await;
+        }
+
+        async fn hear(&mut self) -> Heard {
+            let tag = self.0.read_u8().await.unwrap();
+            let length = usize::try_from(self.0.read_u32().await.unwrap()).unwrap() - 4;
+            let mut body = vec![0; length];
+            self.0.read_exact(&mut body).await.unwrap();
+            let number = |at: usize| u64::from_be_bytes(body[at..at + 8].try_into().unwrap());
+            match tag {
+                b'd' => Heard::Report { received: number(1), durable: number(9) },
+                b'c' => Heard::CopyDone,
+                b'X' => Heard::Terminate,
+                tag => panic!("tag {tag}"),
+            }
+        }
+
+        async fn hear_durable(&mut self, wanted: u64) {
+            while !matches!(self.hear().await, Heard::Report { durable, .. } if durable == wanted) {
+            }
+        }
+    }
+
+    struct Stage {
+        server: Server,
+        events: mpsc::Receiver<SourceEvent>,
+        durable: watch::Sender<Lsn>,
+        stop: CancellationToken,
+        run: tokio::task::JoinHandle<Result<(), SourceError>>,
+    }
+
+    fn stage() -> Stage {
+        stage_with(PATIENCE)
+    }
+
+    /// A source on a scripted server, with room for one event.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the stage under test runs beside its neighbours"
+    )]
+    fn stage_with(patience: Duration) -> Stage {
+        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        let settings = SourceSettings {
+            slot: "s".into(),
+            publication: "p".into(),
+            start: Lsn(10),
+            wal_sender_timeout: Some(patience),
+            limits: PartLimits::default(),
+        };
+        let (out, events) = mpsc::channel(1);
+        let (durable, heard) = watch::channel(Lsn(0));
+        let stop = CancellationToken::new();
+        let token = stop.clone();
+        let run = Run::new(WalStream::scripted(ours), &settings, heard, Arc::default());
+        let run = tokio::spawn(async move { run.run(out, &token).await });
+        Stage { server: Server(theirs), events, durable, stop, run }
+    }
+
+    fn position(event: Option<SourceEvent>) -> u64 {
+        match event {
+            Some(SourceEvent::Part(part)) => part.commit.0,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn reports_go_on_while_nobody_takes_events() {
+        let mut stage = stage();
+        for commit in [100, 200, 300] {
+            stage.server.transaction(commit).await;
+        }
+        for _ in 0..10 {
+            assert!(matches!(stage.server.hear().await, Heard::Report { durable: 0, .. }));
+        }
+        stage.durable.send(Lsn(108)).unwrap();
+        stage.server.hear_durable(108).await;
+        for commit in [100, 200, 300] {
+            assert_eq!(position(stage.events.recv().await), commit);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stopped_source_reports_until_its_followers_are_done() {
+        let mut stage = stage();
+        stage.server.transaction(100).await;
+        assert_eq!(position(stage.events.recv().await), 100);
+        stage.stop.cancel();
+        assert_eq!(stage.events.recv().await, None, "the queue closes at once");
+        stage.server.hear_durable(0).await;
+        stage.durable.send(Lsn(108)).unwrap();
+        drop(stage.durable);
+        stage.server.hear_durable(108).await;
+        assert_eq!(stage.server.hear().await, Heard::CopyDone);
+        stage.server.send(b'c', &[]).await;
+        stage.server.send(b'C', b"COPY 0\0").await;
+        stage.server.send(b'Z', b"I").await;
+        assert_eq!(stage.server.hear().await, Heard::Terminate);
+        stage.run.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_keepalive_between_transactions_becomes_idle() {
+        let mut stage = stage();
+        stage.server.keepalive(50).await;
+        assert_eq!(stage.events.recv().await, Some(SourceEvent::Idle(Lsn(50))));
+        stage.durable.send(Lsn(50)).unwrap();
+        stage.server.hear_durable(50).await;
+    }
+
+    #[tokio::test]
+    async fn a_keepalive_inside_a_transaction_is_no_position() {
+        let mut stage = stage();
+        stage.server.data(&[b"B", &100_u64.to_be_bytes()[..], &[0; 12]].concat()).await;
+        stage.server.keepalive(50).await;
+        for _ in 0..3 {
+            assert_eq!(stage.server.hear().await, Heard::Report { received: 10, durable: 0 });
+        }
+        assert!(stage.events.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn an_unreadable_message_ends_the_source() {
+        let mut stage = stage();
+        stage.server.data(b"?").await;
+        let error = stage.run.await.unwrap().unwrap_err();
+        assert!(matches!(error, SourceError::Decode { .. }), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_hangs_up_is_a_lost_connection() {
+        let mut stage = stage_with(Duration::from_mins(1));
+        stage.server.transaction(100).await;
+        drop(stage.server);
+        let error = stage.run.await.unwrap().unwrap_err();
+        assert!(matches!(error, SourceError::ConnectionLost { .. }), "{error:?}");
+        assert!(error.is_transient());
+    }
+}

@@ -78,6 +78,13 @@ impl WalStream {
         Self { link, command, position: Lsn(0) }
     }
 
+    /// A stream whose server is the test.
+    #[cfg(test)]
+    pub(in crate::source) fn scripted(server: tokio::io::DuplexStream) -> Self {
+        let wire = crate::postgres::wire::Wire::scripted(server);
+        Self::new(Link::new(wire), Command::IdentifySystem)
+    }
+
     /// The next frame. Cancel-safe: what was read stays in the link.
     ///
     /// # Errors
