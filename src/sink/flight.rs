@@ -108,7 +108,7 @@ impl Flight {
 
     /// Sends the current documents of a request in the bodies they have at this moment.
     fn send(&mut self, mut request: Request) {
-        // Nothing of this request is with the server: what came meanwhile takes its place.
+        // No answer to this request is awaited: what came meanwhile takes its place.
         for key in &request.current {
             self.schedule.retry(key);
         }

@@ -35,7 +35,7 @@ pub use written::Written;
 
 use crate::document::DocumentBatch;
 use crate::plan::EntryId;
-use crate::schema::tree::IndexName;
+use crate::schema::tree::{IndexName, SchemaTree};
 use flight::Flight;
 use schedule::RequestLimits;
 
@@ -192,6 +192,20 @@ pub struct Target {
     pub pipeline: Option<String>,
     /// Set when something was written that searches may not see yet; [`Search`] clears it.
     pub unrefreshed: Arc<AtomicBool>,
+}
+
+impl Target {
+    /// The target of an entry behind these names. Searches refresh it first: an earlier run may have
+    /// written to it.
+    pub fn new(entry: EntryId, tree: &SchemaTree, names: &IndexNames) -> Self {
+        Self {
+            entry,
+            index: tree.index.clone(),
+            alias: names.write.clone(),
+            pipeline: tree.pipeline.clone(),
+            unrefreshed: Arc::new(AtomicBool::new(true)),
+        }
+    }
 }
 
 /// Writes documents.

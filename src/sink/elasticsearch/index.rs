@@ -9,7 +9,7 @@ use serde_json::{Map, Value as Json, json};
 use super::client::{Client, in_path};
 use super::error::{ClientError, ErrorClass};
 use super::mapping::{FieldMapping, count_fields, mappings};
-use super::names::IndexNames;
+use super::names::{IndexNames, unusable};
 use crate::schema::tree::{IndexName, SchemaTree};
 use crate::sink::SinkError;
 
@@ -67,6 +67,10 @@ impl Indexes {
         names: &IndexNames,
         creation: &Creation,
     ) -> Result<String, SinkError> {
+        if let Some(reason) = unusable(&names.public) {
+            let (index, reason) = (tree.index.clone(), reason.to_owned());
+            return Err(SinkError::IndexRefused { index, reason });
+        }
         let body = creation_body(tree, creation);
         let mut at = creation.at;
         for _ in 1..NAME_TRIES {

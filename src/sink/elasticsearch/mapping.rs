@@ -444,7 +444,7 @@ mod tests {
         let rule = Concat {
             columns: vec!["id".into()],
             destination: "price".into(),
-            delimiter: "".into(),
+            delimiter: String::new(),
         };
         root.transform.concat = vec![rule];
         root.transform.moves = vec![("review.stars".into(), "best.stars".into())];

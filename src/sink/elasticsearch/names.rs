@@ -41,6 +41,20 @@ impl IndexNames {
     }
 }
 
+/// Why the server would take this for something else than the name of one index; `None` if it would
+/// not. What else is wrong with a name the server says itself.
+pub fn unusable(name: &str) -> Option<&'static str> {
+    if name.is_empty() {
+        Some("the name is empty")
+    } else if name.contains(['*', '?', ',', '<', '>', '/', '\\', '|', '"', ' ', '#', ':']) {
+        Some("the name holds one of * ? , < > / \\ | \" # : or a blank")
+    } else if name.starts_with(['_', '-', '+', '.']) {
+        Some("the name begins with one of _ - + .")
+    } else {
+        None
+    }
+}
+
 /// Year, month and day of a day counted from 1970-01-01.
 ///
 /// Source: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`.
@@ -76,6 +90,14 @@ mod tests {
         for (seconds, expected) in cases {
             assert_eq!(names.concrete(UNIX_EPOCH + Duration::from_secs(seconds)), expected);
         }
+    }
+
+    #[test]
+    fn names_that_stand_for_several_indexes_are_found_out() {
+        for name in ["", "a*", "a,b", "<a-{now}>", "_all", "-a", "a/b", ".kibana"] {
+            assert!(unusable(name).is_some(), "{name}");
+        }
+        assert_eq!(unusable("books-2026.1_x"), None);
     }
 
     #[test]
