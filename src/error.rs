@@ -36,12 +36,11 @@ impl Error {
     /// What the reader can do; `None` if the text says it.
     pub fn hint(&self) -> Option<&str> {
         match self {
-            Self::Usage(_) => Some("see `pgsyncd --help`"),
             Self::Http(_) => Some(
                 "another program may listen there: name another address with PGSYNCD_HTTP_ADDR, or \
                  `off`",
             ),
-            Self::Config(_) | Self::Runtime(_) => None,
+            Self::Usage(_) | Self::Config(_) | Self::Runtime(_) => None,
         }
     }
 }

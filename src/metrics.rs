@@ -93,7 +93,7 @@ impl Metrics {
         metrics
     }
 
-    /// Everything in the text format of OpenMetrics.
+    /// Everything in the text format of `OpenMetrics`.
     ///
     /// # Errors
     /// Never in practice: the text is written to memory.
@@ -153,22 +153,22 @@ type IndexFigure = fn(&IndexReport) -> u64;
 
 /// Gauges with the label `database`.
 const PIPELINE_GAUGES: &[(&str, &str, PipelineFigure)] = &[
-    ("pgsyncd_received_lsn", "Position read from PostgreSQL", |it| lsn(it.received)),
-    ("pgsyncd_written_lsn", "Position written by all sinks", |it| lsn(it.written)),
-    ("pgsyncd_durable_lsn", "Position kept by a checkpoint", |it| lsn(it.durable)),
-    ("pgsyncd_reported_lsn", "Position told to PostgreSQL", |it| lsn(it.reported)),
-    ("pgsyncd_server_lsn", "End of the server's WAL", |it| lsn(it.server)),
-    ("pgsyncd_behind_bytes", "WAL between checkpoint and server", |it| lsn(Lsn(it.behind_bytes))),
-    ("pgsyncd_source_up", "Whether PostgreSQL can be reached", |it| up(it.source.state)),
-    ("pgsyncd_sink_up", "Whether Elasticsearch can be reached", |it| up(it.sink.state)),
+    ("received_lsn", "Position read from PostgreSQL", |it| lsn(it.received)),
+    ("written_lsn", "Position written by all sinks", |it| lsn(it.written)),
+    ("durable_lsn", "Position kept by a checkpoint", |it| lsn(it.durable)),
+    ("reported_lsn", "Position told to PostgreSQL", |it| lsn(it.reported)),
+    ("server_lsn", "End of the server's WAL", |it| lsn(it.server)),
+    ("behind_bytes", "WAL between checkpoint and server", |it| lsn(Lsn(it.behind_bytes))),
+    ("source_up", "Whether PostgreSQL can be reached", |it| up(it.source.state)),
+    ("sink_up", "Whether Elasticsearch can be reached", |it| up(it.sink.state)),
 ];
 
 /// Counters with the labels `database` and `index`.
 const INDEX_COUNTERS: &[(&str, &str, IndexFigure)] = &[
-    ("pgsyncd_documents_written", "Documents written", |it| it.written),
-    ("pgsyncd_documents_deleted", "Documents deleted", |it| it.deleted),
-    ("pgsyncd_documents_superseded", "Writes that met a newer document", |it| it.superseded),
-    ("pgsyncd_documents_rejected", "Documents refused: dead letters", |it| it.rejected),
+    ("documents_written", "Documents written", |it| it.written),
+    ("documents_deleted", "Documents deleted", |it| it.deleted),
+    ("documents_superseded", "Writes that met a newer document", |it| it.superseded),
+    ("documents_rejected", "Documents refused: dead letters", |it| it.rejected),
 ];
 
 impl Collector for StatusCollector {
@@ -176,7 +176,7 @@ impl Collector for StatusCollector {
         let report = self.status.snapshot();
         let ready = ConstGauge::new(i64::from(report.ready));
         let help = "Whether documents are current";
-        let one = encoder.encode_descriptor("pgsyncd_ready", help, None, MetricType::Gauge)?;
+        let one = encoder.encode_descriptor("ready", help, None, MetricType::Gauge)?;
         ready.encode(one)?;
         for (name, help, figure) in PIPELINE_GAUGES {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
@@ -187,8 +187,7 @@ impl Collector for StatusCollector {
         }
         let kind = ConstCounter::<u64>::TYPE;
         let help = "How often the pipeline was built again";
-        let mut family =
-            encoder.encode_descriptor("pgsyncd_pipeline_restarts", help, None, kind)?;
+        let mut family = encoder.encode_descriptor("pipeline_restarts", help, None, kind)?;
         for pipeline in &report.pipelines {
             let labels = [("database", pipeline.database.as_str())];
             ConstCounter::new(pipeline.restarts).encode(family.encode_family(&labels)?)?;
@@ -207,8 +206,7 @@ impl Collector for StatusCollector {
             }
         }
         let help = "Root rows read by the load";
-        let mut family =
-            encoder.encode_descriptor("pgsyncd_load_rows", help, None, MetricType::Gauge)?;
+        let mut family = encoder.encode_descriptor("load_rows", help, None, MetricType::Gauge)?;
         for (database, index) in indexes() {
             let labels = [("database", database), ("index", index.index.as_str())];
             let rows = lsn(Lsn(index.load_rows));

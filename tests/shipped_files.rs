@@ -2,7 +2,7 @@
 //! says. To write them anew: `PGSYNCD_TEST_WRITE_FILES=1 cargo test --test shipped_files`.
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use pgsyncd::config::{Sources, TextFile, gather, parse_dotenv, reference, settings};
@@ -61,9 +61,9 @@ fn every_setting_stands_in_every_file_with_default_and_unit() {
 fn names_and_keys_are_used_once() {
     let names = settings::ALL.iter().flat_map(|setting| setting.names.iter().copied());
     let keys = settings::ALL.iter().map(|setting| setting.toml);
-    let mut seen = BTreeMap::new();
+    let mut seen = BTreeSet::new();
     for name in names.chain(keys) {
-        assert_eq!(seen.insert(name, ()), None, "{name}");
+        assert!(seen.insert(name), "{name}");
     }
 }
 
@@ -74,7 +74,7 @@ fn uncommented_examples_are_understood() {
             Some(rest) if !rest.starts_with(' ') && rest.contains(sign) => rest,
             _ => line,
         });
-        lines.map(|line| format!("{line}\n")).collect()
+        lines.collect::<Vec<_>>().join("\n")
     };
     let environment = uncommented(&reference::environment_example(), "=");
     let (variables, bad_lines) = parse_dotenv(&environment);

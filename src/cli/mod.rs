@@ -156,6 +156,7 @@ fn refuse_host_by_help_flag(arguments: &[OsString]) -> Result<(), UsageError> {
     }
 }
 
+/// What PGSync does in ways that do not exist here.
 fn refuse_flags_of_pgsync(arguments: &Arguments) -> Result<(), UsageError> {
     let one_process = "one process reads and writes: leave the flag out; a second process with the \
                        same `--name` waits and takes over";
@@ -180,6 +181,7 @@ mod tests {
     use super::*;
     use crate::config::settings;
 
+    /// Understands a line without quotes.
     fn parsed(line: &str) -> Result<Parsed, UsageError> {
         parse(std::iter::once("pgsyncd").chain(line.split_whitespace()).map(Into::into).collect())
     }

@@ -79,6 +79,7 @@ fn reachable(http: &HttpConfig) -> Result<SocketAddr, ProbeError> {
     Ok(address)
 }
 
+/// Code and body of an answer.
 async fn get(address: SocketAddr, path: &str) -> Result<(u16, Vec<u8>), ProbeError> {
     let no_answer =
         |source: reqwest::Error| ProbeError::NoAnswer { address, source: source.without_url() };

@@ -61,16 +61,15 @@ impl Resolver<'_> {
             None if user.is_empty() => String::new(),
             None => format!("{user}@"),
         };
-        match parse_url(&format!("{scheme}://{credentials}{host}:{port}/{database}")) {
-            Ok(redis) => Some(redis),
-            Err(_) => {
-                self.refuse(&REDIS_HOST, "a host name; a whole URL is REDIS_URL");
-                None
-            }
+        let redis = parse_url(&format!("{scheme}://{credentials}{host}:{port}/{database}")).ok();
+        if redis.is_none() {
+            self.refuse(&REDIS_HOST, "a host name; a whole URL is REDIS_URL");
         }
+        redis
     }
 }
 
+/// Checks the URL as far as its form goes.
 fn parse_url(text: &str) -> Result<CheckpointConfig, Expected> {
     let form = "a URL such as `redis://user:password@host:6379/0`, or `rediss://` for TLS";
     let url = Url::parse(text).ok().ok_or(form)?;

@@ -139,13 +139,11 @@ impl Resolver<'_> {
         let host = self.text_or_default(&ELASTICSEARCH_HOST);
         let url = Url::parse(&format!("{scheme}://{}:{port}/", bracketed(&host))).ok();
         let is_host = |url: &Url| url.path() == "/" && url.username().is_empty();
-        match url.filter(is_host) {
-            Some(url) => (vec![url], None),
-            None => {
-                self.refuse(&ELASTICSEARCH_HOST, "a host name; a whole URL is ELASTICSEARCH_URL");
-                (Vec::new(), None)
-            }
+        let url = url.filter(is_host);
+        if url.is_none() {
+            self.refuse(&ELASTICSEARCH_HOST, "a host name; a whole URL is ELASTICSEARCH_URL");
         }
+        (url.into_iter().collect(), None)
     }
 
     fn elasticsearch_auth(&mut self, in_url: Option<ElasticsearchAuth>) -> ElasticsearchAuth {
@@ -220,6 +218,7 @@ pub(super) fn bracketed(host: &str) -> String {
 
 type Nodes = (Vec<Url>, Option<ElasticsearchAuth>);
 
+/// The nodes without their credentials, and these.
 fn parse_urls(text: &str) -> Result<Nodes, Expected> {
     let mut nodes: Nodes = (Vec::new(), None);
     for text in text.split(',').map(str::trim).filter(|text| !text.is_empty()) {
@@ -242,6 +241,7 @@ fn parse_urls(text: &str) -> Result<Nodes, Expected> {
     if nodes.0.is_empty() { Err("at least one URL".to_owned()) } else { Ok(nodes) }
 }
 
+/// User and password of a URL, decoded.
 fn credentials_of(url: &Url) -> Result<Option<ElasticsearchAuth>, Expected> {
     let decoded = |text| {
         let text = percent_decode_str(text).decode_utf8().ok();
@@ -284,6 +284,7 @@ fn api_key(id: Option<&str>, key: &str) -> Result<Secret, Expected> {
     }
 }
 
+/// User and password in one value.
 fn basic_auth(text: &str) -> Result<ElasticsearchAuth, Expected> {
     let decoded = || {
         let bytes = STANDARD.decode(text).ok()?;
@@ -296,6 +297,7 @@ fn basic_auth(text: &str) -> Result<ElasticsearchAuth, Expected> {
     Ok(ElasticsearchAuth::Basic { user: user.to_owned(), password })
 }
 
+/// The bytes of a fingerprint.
 fn fingerprint(text: &str) -> Result<[u8; 32], Expected> {
     let expected = || "the SHA-256 of a certificate: 64 hexadecimal digits".to_owned();
     let digits: Option<Vec<u8>> = text

@@ -51,6 +51,7 @@ fn directives(text: &str) -> Result<String, Expected> {
     Ok(format!("warn,pgsyncd={own}"))
 }
 
+/// Directives as `tracing-subscriber` takes them.
 fn filter(text: &str) -> Result<String, Expected> {
     let expected = "`error`, `warn`, `info`, `debug`, `trace`, or directives such as \
                     `info,pgsyncd::source=debug`";

@@ -155,12 +155,17 @@ impl Resolver<'_> {
     }
 }
 
+/// What the URL names.
 fn parse_url(text: &str) -> Result<UrlParts, value::Expected> {
     let form = "a URL such as `postgres://user:password@host:5432/database`; characters like \
                 `@`, `/`, `#` and `%` in a password are written as `%40`, `%2F`, `%23` and `%25`";
     let url = Url::parse(text).ok().ok_or(form)?;
-    if !matches!(url.scheme(), "postgres" | "postgresql") {
+    // A fragment is the rest of a password with an unescaped `#`.
+    if !matches!(url.scheme(), "postgres" | "postgresql") || url.fragment().is_some() {
         return Err(form.to_owned());
+    }
+    if url.host_str().is_some_and(|host| host.contains(',')) {
+        return Err("one host: changes are read from the primary alone".to_owned());
     }
     let mut parts = UrlParts {
         host: url.host_str().filter(|host| !host.is_empty()).map(bare_host).transpose()?,
@@ -197,10 +202,12 @@ fn bare_host(host: &str) -> Result<String, value::Expected> {
     decoded(host)
 }
 
+/// `None` for an absent part.
 fn some_decoded(text: &str) -> Result<Option<String>, value::Expected> {
     if text.is_empty() { Ok(None) } else { decoded(text).map(Some) }
 }
 
+/// The text behind `%40` and its kind.
 fn decoded(text: &str) -> Result<String, value::Expected> {
     let decoded = percent_decode_str(text).decode_utf8().ok();
     decoded.map(std::borrow::Cow::into_owned).ok_or_else(|| "UTF-8 behind every `%`".to_owned())

@@ -181,10 +181,15 @@ pub fn resolve_http(gathered: Gathered) -> Result<Resolved<HttpConfig>, ConfigEr
 ///
 /// # Errors
 /// [`ConfigError`] if no schema is named, or two.
+#[expect(
+    clippy::redundant_closure_for_method_calls,
+    reason = "the method alone is not general enough in its lifetimes"
+)]
 pub fn resolve_schema(gathered: Gathered) -> Result<Resolved<SchemaSource>, ConfigError> {
     finish(gathered, |resolver| resolver.schema())
 }
 
+/// Resolves one part, and adds the problems of gathering to its own.
 fn finish<T>(
     gathered: Gathered,
     resolve: impl FnOnce(&mut Resolver<'_>) -> Option<T>,
@@ -239,11 +244,13 @@ impl Resolver<'_> {
     }
 }
 
+/// An address that can be fetched.
 fn schema_url(text: &str) -> Result<Url, Expected> {
     let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
     url.ok_or_else(|| "an http or https URL; a path is given with SCHEMA or `--config`".to_owned())
 }
 
+/// Bucket and key.
 fn s3_url(text: &str) -> Result<SchemaSource, Expected> {
     let parts = text.strip_prefix("s3://").and_then(|rest| rest.split_once('/'));
     match parts {
@@ -254,6 +261,7 @@ fn s3_url(text: &str) -> Result<SchemaSource, Expected> {
     }
 }
 
+/// `None` for `off`.
 fn http_address(text: &str) -> Result<Option<SocketAddr>, Expected> {
     if text.eq_ignore_ascii_case("off") {
         return Ok(None);

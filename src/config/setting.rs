@@ -37,12 +37,12 @@ pub(super) fn nearest<'a>(
     written: &str,
     candidates: impl Iterator<Item = &'a str>,
 ) -> Option<&'a str> {
-    // Below this similarity a suggestion misleads more than it helps.
-    const SIMILAR_ENOUGH: f64 = 0.8;
+    // One slip for every four characters, and one more: beyond that a guess misleads.
+    let limit = written.chars().count() / 4 + 1;
     candidates
-        .map(|candidate| (strsim::jaro_winkler(written, candidate), candidate))
-        .filter(|(similarity, _)| *similarity >= SIMILAR_ENOUGH)
-        .max_by(|(left, _), (right, _)| left.total_cmp(right))
+        .map(|candidate| (strsim::damerau_levenshtein(written, candidate), candidate))
+        .filter(|(distance, _)| *distance <= limit)
+        .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }
 

@@ -252,9 +252,12 @@ fn scalar_text(value: &toml::Value) -> Option<String> {
     }
 }
 
-fn line_of(text: &str, part: &str) -> usize {
-    let first_line = part.lines().next().unwrap_or(part).trim();
-    text.lines().position(|line| line.trim() == first_line).map_or(1, |index| index + 1)
+/// The line that a parse error quotes, whole or in part.
+fn line_of(text: &str, quoted: &str) -> usize {
+    let quoted = quoted.lines().next().unwrap_or(quoted).trim();
+    let whole = text.lines().position(|line| line.trim() == quoted);
+    let part = || text.lines().position(|line| line.contains(quoted));
+    whole.or_else(part).map_or(1, |index| index + 1)
 }
 
 fn line_at(text: &str, offset: usize) -> usize {

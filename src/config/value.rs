@@ -8,7 +8,7 @@ use std::time::Duration;
 pub(super) type Expected = String;
 
 /// One day: no wait of ours is meant to be longer, so a larger number is a wrong unit.
-const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+const LONGEST: Duration = Duration::from_hours(24);
 
 /// A number with `ms`, `s`, `m` or `h`; a bare number is seconds, as in PGSync.
 pub(super) fn duration(text: &str) -> Result<Duration, Expected> {
@@ -101,7 +101,7 @@ mod tests {
         assert_eq!(duration("10"), Ok(Duration::from_secs(10)));
         assert_eq!(duration("0.5"), Ok(Duration::from_millis(500)));
         assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
-        assert_eq!(duration("2 m"), Ok(Duration::from_secs(120)));
+        assert_eq!(duration("2 m"), Ok(Duration::from_mins(2)));
         for text in ["", "s", "-1", "1x", "25h", "1e9", "NaN", "inf"] {
             assert!(duration(text).is_err(), "{text}");
         }

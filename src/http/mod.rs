@@ -46,9 +46,9 @@ pub enum HttpError {
     },
 }
 
-/// The content type of OpenMetrics.
+/// The content type of `OpenMetrics`.
 ///
-/// Source: OpenMetrics 1.0.0, "Overall Structure".
+/// Source: `OpenMetrics` 1.0.0, "Overall Structure".
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Takes the address.

@@ -14,7 +14,7 @@ pub use report::{
 };
 
 /// A supervisor that said nothing for longer hangs: the process is then reported as not alive.
-pub const HEARTBEAT_LIMIT: Duration = Duration::from_secs(60);
+pub const HEARTBEAT_LIMIT: Duration = Duration::from_mins(1);
 
 /// The state of the whole process, shared by everything in it.
 #[derive(Debug)]
