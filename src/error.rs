@@ -5,6 +5,7 @@ use std::error::Error as StdError;
 use crate::cli::UsageError;
 use crate::config::ConfigError;
 use crate::http::HttpError;
+use crate::pipeline::PipelineError;
 
 /// Why the program ends other than asked.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +19,9 @@ pub enum Error {
     /// The address for HTTP cannot be served.
     #[error(transparent)]
     Http(#[from] HttpError),
+    /// A pipeline gave up.
+    #[error(transparent)]
+    Pipeline(#[from] PipelineError),
     /// The runtime cannot start its threads.
     #[error("the runtime cannot be started")]
     Runtime(#[source] std::io::Error),
@@ -29,6 +33,7 @@ impl Error {
         match self {
             Self::Usage(_) => ExitCode::Usage,
             Self::Config(_) | Self::Http(_) => ExitCode::Configuration,
+            Self::Pipeline(error) => error.exit_code(),
             Self::Runtime(_) => ExitCode::GaveUp,
         }
     }

@@ -4,6 +4,7 @@ use std::io::Write as _;
 
 use pgsyncd::cli::{self, Command, Invocation, Parsed};
 use pgsyncd::config::{self, Config, Gathered, HttpConfig, Resolved, RunOptions, SchemaSource};
+use pgsyncd::daemon;
 use pgsyncd::error::{Error, ExitCode, report};
 use pgsyncd::logging;
 
@@ -60,7 +61,8 @@ fn follow(invocation: Invocation) -> Result<ExitCode, Error> {
 
 fn run_service(gathered: Gathered, options: RunOptions) -> Result<ExitCode, Error> {
     let config = configured(gathered, options)?;
-    Ok(runtime()?.block_on(run(config)))
+    runtime()?.block_on(daemon::run(config))?;
+    Ok(ExitCode::Stopped)
 }
 
 fn run_configured(gathered: Gathered, act: fn(&Config) -> ExitCode) -> Result<ExitCode, Error> {
@@ -107,13 +109,6 @@ fn answer(answer: Result<String, cli::ProbeError>) -> ExitCode {
 
 fn runtime() -> Result<tokio::runtime::Runtime, Error> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)
-}
-
-/// Keeps the documents in step until told to stop.
-#[expect(clippy::unused_async, reason = "the pipeline is awaited here")]
-async fn run(config: Config) -> ExitCode {
-    complain(&format!("`{}` cannot run: this build has no pipeline", config.name));
-    ExitCode::GaveUp
 }
 
 fn teardown(config: &Config) -> ExitCode {

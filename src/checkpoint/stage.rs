@@ -15,7 +15,7 @@ use super::loads::Loads;
 use super::position::{Checkpoint, EntryState, LoadProgress};
 use super::{CheckpointError, CheckpointStore};
 use crate::backoff::{Backoff, Jitter};
-use crate::plan::{EntryId, Finished, Job, RootKey, Sealed};
+use crate::plan::{EntryId, Finished, Job, RangeBegun, RootKey, Sealed};
 use crate::postgres::Lsn;
 use crate::sink::Written;
 
@@ -59,6 +59,12 @@ pub enum Progress {
 impl From<Sealed> for Progress {
     fn from(sealed: Sealed) -> Self {
         Self::Sealed(sealed)
+    }
+}
+
+impl From<RangeBegun> for Progress {
+    fn from(RangeBegun { entry, number, upto, rows }: RangeBegun) -> Self {
+        Self::RangeRead { entry, number, upto, rows }
     }
 }
 

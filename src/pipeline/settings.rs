@@ -58,7 +58,7 @@ pub(crate) fn elasticsearch_options(
         .as_ref()
         .map(|client| {
             let (certificate, key) = (read(&client.certificate)?, read(&client.key)?);
-            Ok(ClientIdentity { certificate, key })
+            Ok::<_, PipelineError>(ClientIdentity { certificate, key })
         })
         .transpose()?;
     Ok(ElasticsearchOptions {
@@ -75,8 +75,7 @@ pub(crate) fn elasticsearch_options(
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, PipelineError> {
-    let unreadable =
-        |source| PipelineError::CertificateFile { path: path.to_owned(), source };
+    let unreadable = |source| PipelineError::CertificateFile { path: path.to_owned(), source };
     std::fs::read(path).map_err(unreadable)
 }
 
@@ -116,8 +115,6 @@ pub(crate) fn schema_origin(source: &SchemaSource) -> Origin {
     match source {
         SchemaSource::File(path) => Origin::File(path.clone()),
         SchemaSource::Url(url) => Origin::Url(url.clone()),
-        SchemaSource::S3 { bucket, key } => {
-            Origin::S3 { bucket: bucket.clone(), key: key.clone() }
-        }
+        SchemaSource::S3 { bucket, key } => Origin::S3 { bucket: bucket.clone(), key: key.clone() },
     }
 }

@@ -4,8 +4,8 @@
 use std::collections::HashSet;
 
 use crate::checkpoint::{Checkpoint, EntryState, LoadState};
-use crate::postgres::slot::{SlotName, SlotState};
 use crate::postgres::Lsn;
+use crate::postgres::slot::{SlotName, SlotState};
 use crate::schema::SchemaTree;
 
 /// The server's life, as far as versions and checkpoints depend on it.
@@ -106,11 +106,7 @@ pub(crate) fn settle(
     Settlement { position, generation, distrust, slot_ahead }
 }
 
-fn distrust(
-    kept: &Checkpoint,
-    slot: Option<&SlotState>,
-    life: &ServerLife,
-) -> Option<Distrust> {
+fn distrust(kept: &Checkpoint, slot: Option<&SlotState>, life: &ServerLife) -> Option<Distrust> {
     if kept.system_identifier != life.system_identifier {
         Some(Distrust::OtherSystem)
     } else if slot.is_none() {

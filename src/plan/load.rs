@@ -27,6 +27,8 @@ pub struct RangeBegun {
     pub number: u64,
     /// Where it ends; `None` for the last range.
     pub upto: Option<RootKey>,
+    /// Root rows in it when it was cut; 0 for the last range, which is open.
+    pub rows: u64,
 }
 
 /// Walks the key ranges of one entry's root.
@@ -65,7 +67,8 @@ impl Load {
             if let Some(count) = self.begun.get(self.entry.0) {
                 count.store(number + 1, Ordering::SeqCst);
             }
-            let range = RangeBegun { entry: self.entry, number, upto: upto.clone() };
+            let rows = if is_last { 0 } else { u64::from(self.rows_a_range) };
+            let range = RangeBegun { entry: self.entry, number, upto: upto.clone(), rows };
             if begun.send(range.into()).await.is_err() {
                 return Ok(None);
             }

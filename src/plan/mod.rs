@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_postgres::Client;
 
 pub use holders::{Holders, HoldersError, Search};
+pub use load::RangeBegun;
 pub use touched::{
     EntryId, Finished, Job, KeyRange, MustSee, Receipt, RootKey, Sealed, Selection, Touched,
 };

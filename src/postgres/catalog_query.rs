@@ -43,6 +43,11 @@ impl CatalogError {
         move |source| Self::Query { subject, source }
     }
 
+    /// For `map_err`: a text about `subject` that is no WAL position.
+    pub(crate) fn lsn(subject: &'static str) -> impl Fn(crate::postgres::lsn::InvalidLsn) -> Self {
+        move |source| Self::Lsn { subject, source }
+    }
+
     /// For `map_err`: JSON about `subject` that does not fit.
     pub(crate) fn shape(subject: &'static str) -> impl Fn(serde_json::Error) -> Self {
         move |source| Self::Shape { subject, source }

@@ -96,6 +96,9 @@ impl Flight {
             Step::Kept { key, result } => {
                 result?;
                 self.sink.progress.add(Counter::Rejected, 1);
+                if let Some(target) = self.target(&key) {
+                    target.status.rejected.add(1);
+                }
                 self.schedule.settle(&key);
                 Ok(())
             }
@@ -279,6 +282,8 @@ impl Flight {
         self.sink.progress.add(if indexed { Counter::Written } else { Counter::Deleted }, 1);
         if let Some(target) = self.target(key) {
             target.unrefreshed.store(true, Ordering::Release);
+            let figures = &target.status;
+            if indexed { figures.written.add(1) } else { figures.deleted.add(1) }
         }
         self.schedule.settle(key);
     }
@@ -292,6 +297,9 @@ impl Flight {
             return Err(SinkError::Superseded { index: self.index_of(key), ours, stored });
         }
         self.sink.progress.add(Counter::Superseded, 1);
+        if let Some(target) = self.target(key) {
+            target.status.superseded.add(1);
+        }
         self.schedule.settle(key);
         Ok(())
     }

@@ -29,13 +29,17 @@ use futures_util::StreamExt as _;
 use tokio::sync::mpsc;
 
 pub use dead_letter::{DeadLetter, DeadLetterKeeper, KeepRequest};
-pub use elasticsearch::{Client, ClientError, ElasticsearchOptions, IndexNames, Indexes, Search};
+pub use elasticsearch::{
+    Client, ClientError, Creation, ElasticsearchOptions, ErrorClass, FieldMapping, IndexNames,
+    Indexes, Search,
+};
 pub use progress::{Counter, SinkProgress, SinkState};
 pub use written::Written;
 
 use crate::document::DocumentBatch;
 use crate::plan::EntryId;
 use crate::schema::tree::{IndexName, SchemaTree};
+use crate::status::IndexStatus;
 use flight::Flight;
 use schedule::RequestLimits;
 
@@ -192,6 +196,8 @@ pub struct Target {
     pub pipeline: Option<String>,
     /// Set when something was written that searches may not see yet; [`Search`] clears it.
     pub unrefreshed: Arc<AtomicBool>,
+    /// The figures of the entry.
+    pub status: Arc<IndexStatus>,
 }
 
 impl Target {
@@ -204,6 +210,7 @@ impl Target {
             alias: names.write.clone(),
             pipeline: tree.pipeline.clone(),
             unrefreshed: Arc::new(AtomicBool::new(true)),
+            status: Arc::default(),
         }
     }
 }

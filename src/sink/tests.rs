@@ -171,6 +171,7 @@ fn stage_at(address: std::net::SocketAddr, options: SinkOptions, log: Log) -> St
         alias: "books-pgsyncd-write".into(),
         pipeline: None,
         unrefreshed: Arc::default(),
+        status: Arc::default(),
     };
     let sink = Sink::new(client, vec![target], options, keeper, Arc::clone(&progress));
     let (input, received) = mpsc::channel(4);

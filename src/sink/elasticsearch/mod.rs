@@ -21,6 +21,7 @@ pub use bulk::{BulkItem, BulkRequest};
 pub use client::{Client, Server, ServerFamily};
 pub use error::{ClientError, ErrorClass};
 pub use index::{Creation, Indexes};
+pub use mapping::FieldMapping;
 pub use names::IndexNames;
 pub use options::{Auth, ClientIdentity, Compression, ElasticsearchOptions};
 pub use outcome::ItemOutcome;

@@ -1,0 +1,150 @@
+//! What goes on beside the stages: the lock, the tables, the figures for status, and the end of a run
+//! for once only.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_postgres::{Client, SimpleQueryMessage};
+use tokio_util::sync::CancellationToken;
+
+use crate::document::DocumentProgress;
+use crate::pipeline::PipelineError;
+use crate::plan::{Finished, PlanProgress};
+use crate::postgres::lock::AdvisoryLock;
+use crate::postgres::publication_query::read_publication;
+use crate::postgres::shape::{changed_tables, unpublished_tables};
+use crate::postgres::{CatalogError, Lsn, RelationId, Table, load_catalog};
+use crate::sink::{SinkProgress, SinkState};
+use crate::source::SourceProgress;
+use crate::status::{Phase, PipelineStatus};
+
+/// How often the catalog is compared: ATTACH, DETACH and ADD COLUMN send no row message.
+const TABLES_EVERY: Duration = Duration::from_secs(3);
+/// How often the figures are copied for status.
+const STATUS_EVERY: Duration = Duration::from_millis(250);
+/// How often a run for once only looks whether it is done.
+const ONCE_EVERY: Duration = Duration::from_millis(50);
+
+/// What the stages count.
+#[derive(Debug)]
+pub(crate) struct Figures {
+    pub(crate) source: Arc<SourceProgress>,
+    pub(crate) plan: Arc<PlanProgress>,
+    pub(crate) document: Arc<DocumentProgress>,
+    pub(crate) sink: Arc<SinkProgress>,
+    /// Loads that have not ended.
+    pub(crate) loading: Arc<AtomicU64>,
+}
+
+/// Ends with an error when the lock is lost.
+pub(crate) async fn watch_lock(lock: AdvisoryLock, database: String) -> Result<(), PipelineError> {
+    let source = lock.lost().await;
+    Err(PipelineError::LockLost { database, source })
+}
+
+/// Ends with an error when a table is not what it was, or not published any more.
+pub(crate) async fn watch_tables(
+    client: Client,
+    tables: Vec<Arc<Table>>,
+    publication: String,
+) -> Result<(), PipelineError> {
+    let ids: Vec<RelationId> = tables.iter().map(|table| table.id).collect();
+    loop {
+        tokio::time::sleep(TABLES_EVERY).await;
+        let catalog = load_catalog(&client, Some(&ids)).await?;
+        let mut changed: Vec<String> =
+            changed_tables(&tables, &catalog).into_iter().map(|change| change.name).collect();
+        let published = read_publication(&client, &publication).await?;
+        let unpublished = unpublished_tables(&tables, published.as_ref());
+        changed.extend(
+            unpublished.into_iter().map(|table| format!("{} is not published", table.qualified())),
+        );
+        if !changed.is_empty() {
+            return Err(PipelineError::TablesChanged { tables: changed });
+        }
+    }
+}
+
+/// Copies the figures of the stages to where they are shown.
+pub(crate) async fn keep_status(
+    status: Arc<PipelineStatus>,
+    figures: Arc<Figures>,
+    durable: watch::Receiver<Lsn>,
+    (ending, _finished): (CancellationToken, watch::Receiver<Finished>),
+) -> Result<(), PipelineError> {
+    status.source.up();
+    loop {
+        status.enter(if ending.is_cancelled() {
+            Phase::Draining
+        } else if figures.is_loading() {
+            Phase::Snapshot
+        } else {
+            Phase::Streaming
+        });
+        let durable = *durable.borrow();
+        status.received.set(figures.source.received());
+        status.server.set(figures.source.server_wal_end());
+        status.reported.set(figures.source.reported());
+        status.durable.set(durable);
+        status.written.set(durable);
+        if let Some(commit) = figures.source.last_commit() {
+            status.wrote_commit_of(commit);
+        }
+        show_sink(&status, &figures.sink);
+        tokio::time::sleep(STATUS_EVERY).await;
+    }
+}
+
+fn show_sink(status: &PipelineStatus, sink: &SinkProgress) {
+    let standing = sink.standing();
+    match standing.state {
+        SinkState::Writing => status.sink.up(),
+        SinkState::Refusing | SinkState::Unreachable => {
+            status.sink.down(standing.last_error.unwrap_or_default());
+        }
+    }
+}
+
+/// Ends a pipeline when everything up to its last load is written.
+#[derive(Debug)]
+pub(crate) struct Once {
+    pub(crate) client: Client,
+    pub(crate) figures: Arc<Figures>,
+    pub(crate) durable: watch::Receiver<Lsn>,
+}
+
+impl Once {
+    /// Asks for the end through `ending`.
+    pub(crate) async fn run(self, ending: CancellationToken) -> Result<(), PipelineError> {
+        while self.figures.is_loading() {
+            tokio::time::sleep(ONCE_EVERY).await;
+        }
+        let target = self.mark().await?;
+        let mut durable = self.durable.clone();
+        if durable.wait_for(|lsn| *lsn >= target).await.is_ok() {
+            tracing::info!(lsn = %target, "everything up to now is written");
+        }
+        ending.cancel();
+        Ok(())
+    }
+
+    /// A message of ours in the WAL: what lies before it is what was there when we were asked. It
+    /// comes back through the slot at once, where an idle server's keepalive may take seconds.
+    async fn mark(&self) -> Result<Lsn, PipelineError> {
+        const MARK: &str = "select pg_catalog.pg_logical_emit_message(true, 'pgsyncd', 'once')";
+        const END: &str = "select pg_catalog.pg_current_wal_flush_lsn()";
+        let subject = "the end of the WAL";
+        if let Err(error) = self.client.simple_query(MARK).await {
+            // Without the right to it, the next keepalive has to do.
+            tracing::debug!(%error, "no message in the WAL");
+        }
+        let messages = self.client.simple_query(END).await.map_err(CatalogError::query(subject))?;
+        let text = messages.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0),
+            _ => None,
+        });
+        Ok(text.unwrap_or_default().parse().map_err(CatalogError::lsn(subject))?)
+    }
+}
