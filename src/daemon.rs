@@ -1,6 +1,7 @@
 //! Rim: the process. Reads the schema, runs a pipeline for each database, builds it again after errors
 //! that time may heal, serves HTTP, and hears signals.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,8 +17,8 @@ use crate::config::Config;
 use crate::error::{Error, report};
 use crate::http::{HttpState, bind, serve};
 use crate::metrics::Metrics;
-use crate::pipeline::{Assignment, PipelineError, Recovery, schema_origin, store_settings};
-use crate::schema::{DatabaseEntries, RawEntry, SchemaError, by_database, fetch, parse};
+use crate::pipeline::{Assignment, PipelineError, Recovery, store_settings};
+use crate::schema::{DatabaseEntries, Origin, RawEntry, SchemaError, by_database, fetch, parse};
 use crate::status::{Phase, Status};
 
 /// First and longest wait before a pipeline is built again.
@@ -30,11 +31,12 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 /// entries is known.
 const SCHEMA_SHELF: &str = "(schema)";
 
-/// Runs until asked to stop, or until everything is written if the run is for once only.
+/// Runs until asked to stop, or until everything is written if the run is for once only. `variables` are
+/// those of the schema file.
 ///
 /// # Errors
 /// [`Error`], when no restart helps.
-pub async fn run(config: Config) -> Result<(), Error> {
+pub async fn run(config: Config, variables: BTreeMap<String, String>) -> Result<(), Error> {
     let config = Arc::new(config);
     let status = Arc::new(Status::new(config.http.ready_lag));
     let stop = CancellationToken::new();
@@ -53,7 +55,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
         Ok(())
     });
     beside.spawn(beat(Arc::clone(&status)));
-    let databases = read_schema(&config).await?;
+    let databases = read_schema(&config, &variables).await?;
     let outcome = run_pipelines(&config, &status, databases, &stop).await;
     beside.shutdown().await;
     outcome
@@ -62,10 +64,13 @@ pub async fn run(config: Config) -> Result<(), Error> {
 /// The entries of the schema by database.
 ///
 /// # Errors
-/// [`PipelineError::Schema`].
-pub async fn read_schema(config: &Config) -> Result<Vec<DatabaseEntries>, PipelineError> {
-    let entries = read_entries(config).await?;
-    Ok(by_database(entries, connection_database(config))?)
+/// [`SchemaError`] if it cannot be read, or is wrong in itself.
+pub async fn read_schema(
+    config: &Config,
+    variables: &BTreeMap<String, String>,
+) -> Result<Vec<DatabaseEntries>, SchemaError> {
+    let entries = read_entries(config, variables).await?;
+    by_database(entries, connection_database(config))
 }
 
 /// The database of entries that name none: the connection's, which is the role's by libpq's rule.
@@ -73,10 +78,13 @@ fn connection_database(config: &Config) -> &str {
     config.postgres.database.as_deref().unwrap_or(&config.postgres.user)
 }
 
-async fn read_entries(config: &Config) -> Result<Vec<RawEntry>, PipelineError> {
-    let origin = schema_origin(&config.schema);
-    let environment = |name: &str| std::env::var(name).ok();
-    let is_remote = !matches!(origin, crate::schema::Origin::File(_));
+async fn read_entries(
+    config: &Config,
+    variables: &BTreeMap<String, String>,
+) -> Result<Vec<RawEntry>, SchemaError> {
+    let origin = Origin::from(&config.schema);
+    let environment = |name: &str| variables.get(name).cloned();
+    let is_remote = !matches!(origin, Origin::File(_));
     match fetch(&origin).await {
         Ok(text) => {
             let entries = parse(&text, &environment)?;
@@ -90,9 +98,9 @@ async fn read_entries(config: &Config) -> Result<Vec<RawEntry>, PipelineError> {
                 return Err(error.into());
             };
             tracing::warn!(error = %report(&error), "schema cannot be fetched, the last good copy is used");
-            Ok(parse(&text, &environment)?)
+            parse(&text, &environment)
         }
-        Err(error) => Err(error.into()),
+        Err(error) => Err(error),
     }
 }
 
@@ -235,10 +243,4 @@ fn listen(stop: CancellationToken) -> std::io::Result<impl Future<Output = ()>> 
         stop.cancel();
         std::future::pending().await
     })
-}
-
-impl From<SchemaError> for Error {
-    fn from(error: SchemaError) -> Self {
-        Self::Pipeline(error.into())
-    }
 }

@@ -6,6 +6,7 @@ use crate::cli::UsageError;
 use crate::config::ConfigError;
 use crate::http::HttpError;
 use crate::pipeline::PipelineError;
+use crate::schema::SchemaError;
 
 /// Why the program ends other than asked.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +17,9 @@ pub enum Error {
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The schema cannot be used.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
     /// The address for HTTP cannot be served.
     #[error(transparent)]
     Http(#[from] HttpError),
@@ -34,6 +38,7 @@ impl Error {
             Self::Usage(_) => ExitCode::Usage,
             Self::Config(_) | Self::Http(_) => ExitCode::Configuration,
             Self::Pipeline(error) => error.exit_code(),
+            Self::Schema(error) => schema_exit_code(error),
             Self::Runtime(_) => ExitCode::GaveUp,
         }
     }
@@ -45,8 +50,25 @@ impl Error {
                 "another program may listen there: name another address with PGSYNCD_HTTP_ADDR, or \
                  `off`",
             ),
+            Self::Pipeline(error) => error.hint(),
+            Self::Schema(error) => error.hint(),
             Self::Usage(_) | Self::Config(_) | Self::Runtime(_) => None,
         }
+    }
+}
+
+/// A server that cannot be reached may come back, hence another start may help.
+pub(crate) fn schema_exit_code(error: &SchemaError) -> ExitCode {
+    match error {
+        SchemaError::Unreachable { .. } => ExitCode::GaveUp,
+        SchemaError::Unreadable { .. }
+        | SchemaError::NotText { .. }
+        | SchemaError::TooLarge { .. }
+        | SchemaError::Address { .. }
+        | SchemaError::Http { .. }
+        | SchemaError::WebPage { .. }
+        | SchemaError::Malformed { .. }
+        | SchemaError::Invalid { .. } => ExitCode::Configuration,
     }
 }
 

@@ -1,9 +1,10 @@
 //! The program: command line → configuration → logging → runtime → exit code.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 
 use pgsyncd::cli::{self, Command, Invocation, Parsed};
-use pgsyncd::config::{self, Config, Gathered, HttpConfig, Resolved, RunOptions, SchemaSource};
+use pgsyncd::config::{self, Config, Gathered, HttpConfig, Resolved, RunOptions};
 use pgsyncd::daemon;
 use pgsyncd::error::{Error, ExitCode, report};
 use pgsyncd::logging;
@@ -42,26 +43,31 @@ fn follow(invocation: Invocation) -> Result<ExitCode, Error> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     let (sources, mut problems) = config::read_files(flags, environment, settings_file);
+    let variables = sources.variables();
     let mut gathered = config::gather(&sources);
     gathered.problems.append(&mut problems);
     gathered.notices.extend(notices);
     match command {
-        Command::Run(options) => run_service(gathered, options),
+        Command::Run(options) => run_service(gathered, options, variables),
         Command::Healthcheck => probe_alive(gathered),
         Command::Status { json } => probe_status(gathered, json),
         Command::SchemaPrint => {
             let Resolved { config: source, .. } = config::resolve_schema(gathered)?;
-            Ok(print_schema(&source))
+            Ok(print(&runtime()?.block_on(cli::print_schema(&source, &variables))?))
         }
-        Command::SchemaJsonSchema => Ok(print_json_schema()),
+        Command::SchemaJsonSchema => Ok(print(&cli::print_json_schema())),
         Command::Analyze => run_configured(gathered, analyze),
         Command::Teardown => run_configured(gathered, teardown),
     }
 }
 
-fn run_service(gathered: Gathered, options: RunOptions) -> Result<ExitCode, Error> {
+fn run_service(
+    gathered: Gathered,
+    options: RunOptions,
+    variables: BTreeMap<String, String>,
+) -> Result<ExitCode, Error> {
     let config = configured(gathered, options)?;
-    runtime()?.block_on(daemon::run(config))?;
+    runtime()?.block_on(daemon::run(config, variables))?;
     Ok(ExitCode::Stopped)
 }
 
@@ -118,16 +124,6 @@ fn teardown(config: &Config) -> ExitCode {
 
 fn analyze(config: &Config) -> ExitCode {
     complain(&format!("`{}` cannot be analyzed: this build has no pipeline", config.name));
-    ExitCode::GaveUp
-}
-
-fn print_schema(source: &SchemaSource) -> ExitCode {
-    complain(&format!("`{source}` cannot be shown: this build reads no schema"));
-    ExitCode::GaveUp
-}
-
-fn print_json_schema() -> ExitCode {
-    complain("the JSON Schema cannot be shown: this build reads no schema");
     ExitCode::GaveUp
 }
 

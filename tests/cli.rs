@@ -112,6 +112,55 @@ fn a_check_of_a_service_that_is_not_there_ends_with_1_and_one_line() {
     }
 }
 
+#[test]
+fn the_schema_is_shown_with_the_variables_of_process_and_dotenv() {
+    let directory = tempfile::tempdir().unwrap();
+    let schema = r#"{"index": "${PREFIX}book", "nodes": {"table": "$TABLE"}}"#;
+    std::fs::write(directory.path().join("schema.json"), schema).unwrap();
+    std::fs::write(directory.path().join(".env"), "SCHEMA=schema.json\nPREFIX=x\nTABLE=b\n")
+        .unwrap();
+    let output = pgsyncd_in(directory.path(), &["schema", "print"], &[("PREFIX", "my-")]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let shown: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(shown[0]["index"], "my-book");
+    assert_eq!(shown[0]["nodes"]["table"], "b");
+}
+
+#[test]
+fn a_wrong_schema_ends_with_78() {
+    let directory = tempfile::tempdir().unwrap();
+    let schema = r#"{"index": "$GONE", "nodes": {"table": "b"}}"#;
+    std::fs::write(directory.path().join("schema.json"), schema).unwrap();
+    for (file, part) in [("schema.json", "GONE"), ("gone.json", "the schema file gone.json")] {
+        let output = pgsyncd_in(directory.path(), &["schema", "print", "-c", file], &[]);
+        assert_eq!(output.status.code(), Some(78), "{}", stderr(&output));
+        assert!(stderr(&output).contains(part), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn the_json_schema_is_the_one_that_is_shipped() {
+    let output = pgsyncd(&["schema", "json-schema"], &[]);
+    assert_eq!(output.status.code(), Some(0));
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/schema.schema.json");
+    let shipped: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    assert_eq!(serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap(), shipped);
+}
+
+#[test]
+fn a_log_line_is_text_without_colours_or_json() {
+    let least = [("SCHEMA", "s"), ("PG_URL", "postgres://me@db/x"), ("POLL_TIMEOUT", "1")];
+    let output = pgsyncd(&["-t"], &least);
+    let text = stderr(&output);
+    assert!(text.contains("setting of pgsync has no effect") && !text.contains('\u{1b}'), "{text}");
+    let json = [least.as_slice(), &[("PGSYNCD_LOG_FORMAT", "json")]].concat();
+    let text = stderr(&pgsyncd(&["-t"], &json));
+    let line: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    assert_eq!(line["name"], "POLL_TIMEOUT");
+    let quiet = [least.as_slice(), &[("LOG_LEVEL", "WARNING")]].concat();
+    assert!(!stderr(&pgsyncd(&["-t"], &quiet)).contains("no effect"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_running_service_answers_healthcheck_and_status() {
     let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();

@@ -3,6 +3,7 @@
 
 mod arguments;
 mod probe;
+mod schema;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use clap::{CommandFactory as _, Parser as _};
 
 pub use arguments::Arguments;
 pub use probe::{ProbeError, healthcheck, status};
+pub use schema::{print_json_schema, print_schema};
 
 use crate::config::{FlagValue, Notice, RunOptions};
 use arguments::{SchemaAction, Subcommand};

@@ -259,9 +259,15 @@ mod tests {
 
     #[test]
     fn what_a_url_cannot_be_is_refused() {
-        for text in
-            ["", "db:5432", "mysql://u@h/d", "postgres://u:p@h:99999/d", "postgres://u:%FF@h/"]
-        {
+        for text in [
+            "",
+            "db:5432",
+            "mysql://u@h/d",
+            "postgres://u:p@h:99999/d",
+            "postgres://u:%FF@h/",
+            "postgres://u:1#2@h/d",
+            "postgres://u@a,b/d",
+        ] {
             assert!(parse_url(text).is_err(), "{text}");
         }
         let unknown = parse_url("postgres://u@h/d?sslmod=require").unwrap_err();

@@ -24,6 +24,7 @@ use super::settings::{
 use super::sources::Gathered;
 use super::value::{self, Expected};
 use crate::postgres::Secret;
+use crate::schema::Origin;
 
 /// Everything the service is told from outside. `Debug` shows no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +98,18 @@ impl fmt::Display for SchemaSource {
                 write!(f, "{}://{host}{port}{}", url.scheme(), url.path())
             }
             Self::S3 { bucket, key } => write!(f, "s3://{bucket}/{key}"),
+        }
+    }
+}
+
+impl From<&SchemaSource> for Origin {
+    fn from(source: &SchemaSource) -> Self {
+        match source {
+            SchemaSource::File(path) => Self::File(path.clone()),
+            SchemaSource::Url(url) => Self::Url(url.clone()),
+            SchemaSource::S3 { bucket, key } => {
+                Self::S3 { bucket: bucket.clone(), key: key.clone() }
+            }
         }
     }
 }

@@ -59,6 +59,17 @@ pub struct Sources {
     pub settings_file: Option<TextFile>,
 }
 
+impl Sources {
+    /// The variables of the process and of `.env`, the former before the latter: what `$NAME` in
+    /// the schema file stands for.
+    pub fn variables(&self) -> BTreeMap<String, String> {
+        let dotenv = self.dotenv.as_ref().map(|file| parse_dotenv(&file.text).0);
+        let mut variables = dotenv.unwrap_or_default();
+        variables.extend(self.environment.clone());
+        variables
+    }
+}
+
 impl std::fmt::Debug for Sources {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Sources")
@@ -305,6 +316,16 @@ mod tests {
         assert_eq!(host(&sources).as_deref(), Some("file"));
         sources.settings_file = None;
         assert_eq!(host(&sources), None);
+    }
+
+    #[test]
+    fn a_variable_of_the_process_hides_one_of_dotenv() {
+        let sources = Sources {
+            environment: variables(&[("A", "process")]),
+            dotenv: Some(file("A=dotenv\nB=dotenv\n")),
+            ..Sources::default()
+        };
+        assert_eq!(sources.variables(), variables(&[("A", "process"), ("B", "dotenv")]));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::checkpoint::CheckpointError;
 use crate::document::DocumentError;
-use crate::error::ExitCode;
+use crate::error::{ExitCode, schema_exit_code};
 use crate::plan::PlanError;
 use crate::postgres::lock::LockLost;
 use crate::postgres::publication_query::PublicationError;
@@ -157,13 +157,10 @@ impl PipelineError {
     /// The exit code when it ends the process.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Schema(SchemaError::Unreachable { .. } | SchemaError::Http { .. }) => {
-                ExitCode::GaveUp
-            }
+            Self::Schema(error) => schema_exit_code(error),
             Self::Connect(error) if error.is_transient() => ExitCode::GaveUp,
             Self::UnknownIndex { .. } => ExitCode::Usage,
-            Self::Schema(_)
-            | Self::Connect(_)
+            Self::Connect(_)
             | Self::Preflight { .. }
             | Self::Publication(_)
             | Self::CertificateFile { .. }

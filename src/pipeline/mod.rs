@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio_util::sync::CancellationToken;
 
 pub use error::{PipelineError, Recovery};
-pub(crate) use settings::{schema_origin, store_settings};
+pub(crate) use settings::store_settings;
 
 use crate::config::Config;
 use crate::schema::RawEntry;

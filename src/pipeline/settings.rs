@@ -4,12 +4,11 @@ use std::path::Path;
 
 use crate::checkpoint::{RedisSettings, StoreSettings};
 use crate::config::{
-    CheckpointConfig, Config, ElasticsearchAuth, ElasticsearchConfig, OnReject, SchemaSource,
+    CheckpointConfig, Config, ElasticsearchAuth, ElasticsearchConfig, OnReject,
     SslMode as ConfiguredSslMode,
 };
 use crate::pipeline::PipelineError;
 use crate::postgres::{ConnectOptions, SslMode, SslSettings};
-use crate::schema::Origin;
 use crate::sink::elasticsearch::{Auth, ClientIdentity, Compression};
 use crate::sink::{ElasticsearchOptions, Rejections, SinkOptions};
 
@@ -107,14 +106,5 @@ pub(crate) fn store_settings(config: &CheckpointConfig) -> StoreSettings {
             StoreSettings::Redis(RedisSettings { url: url.expose().to_owned() })
         }
         CheckpointConfig::Embedded { directory } => StoreSettings::Embedded(directory.clone()),
-    }
-}
-
-/// Where the schema file is.
-pub(crate) fn schema_origin(source: &SchemaSource) -> Origin {
-    match source {
-        SchemaSource::File(path) => Origin::File(path.clone()),
-        SchemaSource::Url(url) => Origin::Url(url.clone()),
-        SchemaSource::S3 { bucket, key } => Origin::S3 { bucket: bucket.clone(), key: key.clone() },
     }
 }
