@@ -88,9 +88,15 @@ fn configured(gathered: Gathered, options: RunOptions) -> Result<Config, Error> 
     Ok(config)
 }
 
+/// One line and 0 or 1, whatever is wrong: that is all that a container's health check knows.
 fn probe_alive(gathered: Gathered) -> Result<ExitCode, Error> {
-    let http = http(gathered)?;
-    Ok(answer(runtime()?.block_on(cli::healthcheck(&http))))
+    match http(gathered) {
+        Ok(http) => Ok(answer(runtime()?.block_on(cli::healthcheck(&http)))),
+        Err(error) => {
+            complain(&report(&error).replace('\n', ";"));
+            Ok(ExitCode::GaveUp)
+        }
+    }
 }
 
 fn probe_status(gathered: Gathered, json: bool) -> Result<ExitCode, Error> {

@@ -104,7 +104,11 @@ fn dotenv_and_the_usual_settings_file_are_read_from_the_working_directory() {
 
 #[test]
 fn a_check_of_a_service_that_is_not_there_ends_with_1_and_one_line() {
-    for (address, part) in [("127.0.0.1:1", "no answer from 127.0.0.1:1"), ("off", "no HTTP")] {
+    for (address, part) in [
+        ("127.0.0.1:1", "no answer from 127.0.0.1:1"),
+        ("off", "no HTTP"),
+        ("nowhere", "PGSYNCD_HTTP_ADDR (environment): found `nowhere`"),
+    ] {
         let output = pgsyncd(&["healthcheck"], &[("PGSYNCD_HTTP_ADDR", address)]);
         let text = stderr(&output);
         assert_eq!(output.status.code(), Some(1), "{text}");

@@ -86,7 +86,9 @@ const URL_PARAMETERS: [&str; 4] = ["sslmode", "sslrootcert", "application_name",
 
 impl Resolver<'_> {
     pub(super) fn postgres(&mut self) -> PostgresConfig {
-        let parts = self.optional(&PG_URL, parse_url).unwrap_or_default();
+        let parsed = self.optional(&PG_URL, parse_url);
+        let url_is_good = parsed.is_some();
+        let parts = parsed.unwrap_or_default();
         let host = self.part(&PG_HOST, parts.host);
         let port = self.part(&PG_PORT, parts.port);
         let user = self.part(&PG_USER, parts.user);
@@ -99,7 +101,7 @@ impl Resolver<'_> {
                 hint: "set PG_URL=postgres://user:password@host:5432/database, or PG_USER with \
                        PG_HOST, PG_PASSWORD and PG_DATABASE",
             });
-        } else if user.is_none() {
+        } else if user.is_none() && url_is_good {
             self.refuse(&PG_URL, "a user in the URL, or PG_USER beside it");
         }
         PostgresConfig {

@@ -442,6 +442,7 @@ mod tests {
             [("PG_URL", ""), ("PG_HOST", "db2"), ("PG_USER", "me"), ("PG_DATABASE", "shop")];
         let postgres = config(&parts).postgres;
         assert_eq!((postgres.host.as_str(), postgres.port), ("db2", 5432));
+        assert_eq!(problems(&[("PG_URL", "db:5432")]).len(), 1);
         assert!(problems(&[("PG_URL", "")])[0].starts_with("PG_URL is missing: set PG_URL="));
         let nameless = problems(&[("PG_URL", "postgres://db/shop")]);
         assert_eq!(
