@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use pgsyncd::document::{Document, DocumentBatch, DocumentId, SnapshotVersion};
 use pgsyncd::plan::{EntryId, Job, Receipt, RootKey};
@@ -24,6 +24,10 @@ use reqwest::Method;
 use serde_json::{Value as Json, json};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+/// No step of a test takes longer on a server that works.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// One test's index on one server; nothing else has its name.
 struct Place {
@@ -182,12 +186,12 @@ impl Place {
             let receipt = Receipt { job: Job::Round(1), part };
             let batch = DocumentBatch { entry: EntryId(0), receipt, batches: Some(1), documents };
             input.send(batch).await.unwrap();
-            if output.recv().await.is_none() {
+            if timeout(PATIENCE, output.recv()).await.unwrap().is_none() {
                 break;
             }
         }
         drop(input);
-        let result = sinks.join_next().await.unwrap().unwrap();
+        let result = timeout(PATIENCE, sinks.join_next()).await.unwrap().unwrap().unwrap();
         (result, letters.join_next().await.unwrap().unwrap(), progress)
     }
 
@@ -430,7 +434,13 @@ async fn a_missing_pipeline_ends_the_sink_instead_of_rejecting_every_document() 
         let documents = vec![document("1", 5, Some(&json!({"id": 1})))];
         let batch = DocumentBatch { entry: EntryId(0), receipt, batches: Some(1), documents };
         input.send(batch).await.unwrap();
-        let result = sink.run(received, sender).await;
+        // A cluster without ingest nodes (embedded OpenSearch) cannot tell, and is asked for ever.
+        let nodes = place.get("/_nodes/ingest:true").await;
+        if nodes["nodes"].as_object().is_none_or(serde_json::Map::is_empty) {
+            place.clean().await;
+            continue;
+        }
+        let result = timeout(PATIENCE, sink.run(received, sender)).await.unwrap();
         assert!(matches!(result, Err(SinkError::PipelineMissing { .. })), "{result:?}");
         place.clean().await;
     }
