@@ -170,7 +170,7 @@ fn relations_name_keys_types_and_identities() {
         let messages = decoded(file);
         let relation = |name: &str| {
             let of_name = messages.iter().filter_map(|message| match message {
-                LogicalMessage::Relation((None, relation)) if relation.name == name => {
+                LogicalMessage::Relation { xid: None, relation } if relation.name == name => {
                     Some(relation)
                 }
                 _ => None,

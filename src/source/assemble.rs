@@ -121,7 +121,7 @@ impl Assembler {
         match message {
             LogicalMessage::Begin(begin) => self.begin(begin).map(|()| None),
             LogicalMessage::Commit(commit) => self.commit(commit).map(Some),
-            LogicalMessage::Relation((_, relation)) => {
+            LogicalMessage::Relation { relation, .. } => {
                 self.relations.insert(relation.id, Arc::new(relation));
                 Ok(None)
             }
@@ -304,16 +304,14 @@ mod tests {
     fn relation(columns: usize) -> LogicalMessage {
         let column =
             RelationColumn { name: "c".into(), type_oid: 25, type_modifier: -1, is_key: true };
-        LogicalMessage::Relation((
-            None,
-            Relation {
-                id: TABLE,
-                namespace: "public".into(),
-                name: "t".into(),
-                identity: ReplicaIdentity::Default,
-                columns: vec![column; columns],
-            },
-        ))
+        let relation = Relation {
+            id: TABLE,
+            namespace: "public".into(),
+            name: "t".into(),
+            identity: ReplicaIdentity::Default,
+            columns: vec![column; columns],
+        };
+        LogicalMessage::Relation { xid: None, relation }
     }
 
     fn begin() -> LogicalMessage {

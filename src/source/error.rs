@@ -207,9 +207,8 @@ impl SourceError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Connect(error) => error.hint(),
-            Self::ConnectionLost { .. } | Self::StreamEnded { .. } | Self::Server { .. } => {
-                "the server's log says more"
-            }
+            Self::ConnectionLost { .. } | Self::Server { .. } => "the server's log says more",
+            Self::StreamEnded { .. } => "the server is stopping, or its log says more",
             Self::WalSenderTimeout { .. } => {
                 "was this process stopped or starved? raise `wal_sender_timeout` if the network is slow"
             }

@@ -37,9 +37,10 @@ pub struct Feedback {
 impl Feedback {
     /// Feedback for a stream that starts at `start`, due at once.
     pub fn new(start: Lsn, wal_sender_timeout: Option<Duration>, now: Instant) -> Self {
-        let half = wal_sender_timeout.map(|timeout| timeout / 2);
+        // The server asks for a sign of life at half of its patience: be earlier.
+        let quarter = wal_sender_timeout.map(|timeout| timeout / 4);
         Self {
-            interval: half.map_or(REPORT_INTERVAL, |half| half.min(REPORT_INTERVAL)),
+            interval: quarter.map_or(REPORT_INTERVAL, |quarter| quarter.min(REPORT_INTERVAL)),
             received: start,
             durable: Lsn(0),
             reported: Lsn(0),
@@ -70,23 +71,17 @@ impl Feedback {
         self.handed_on = self.handed_on.max(end);
     }
 
-    /// A keepalive came. Gives the position to hand on as idle, if there is one to tell and it is time.
+    /// The server wants to hear from us at once.
+    pub fn asked(&mut self, now: Instant) {
+        self.due = now;
+    }
+
+    /// A keepalive came between two transactions; never call it inside of one. Gives the position to
+    /// hand on as idle, if there is one to tell and it is time.
     ///
     /// A server that wants an answer may be shutting down: it waits until all that it sent is
     /// confirmed, so then it is time at once.
-    pub fn keepalive(
-        &mut self,
-        wal_end: Lsn,
-        reply: Reply,
-        inside_transaction: bool,
-        now: Instant,
-    ) -> Option<Lsn> {
-        if reply == Reply::Wanted {
-            self.due = now;
-        }
-        if inside_transaction {
-            return None;
-        }
+    pub fn idle(&mut self, wal_end: Lsn, reply: Reply, now: Instant) -> Option<Lsn> {
         self.received = self.received.max(wal_end);
         let is_time = now >= self.idle_due || reply == Reply::Wanted;
         if !is_time || wal_end <= self.handed_on {
@@ -125,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn reports_are_due_every_second_or_twice_in_the_servers_patience() {
+    fn reports_are_due_every_second_or_four_times_in_the_servers_patience() {
         let now = Instant::now();
         let mut patient = Feedback::new(Lsn(1), Some(seconds(60)), now);
         assert_eq!(patient.due(), now);
@@ -133,7 +128,7 @@ mod tests {
         assert_eq!(patient.due(), now + seconds(1));
         let mut hasty = Feedback::new(Lsn(1), Some(seconds(1)), now);
         hasty.report(now);
-        assert_eq!(hasty.due(), now + Duration::from_millis(500));
+        assert_eq!(hasty.due(), now + Duration::from_millis(250));
     }
 
     #[test]
@@ -142,7 +137,7 @@ mod tests {
         let mut feedback = Feedback::new(Lsn(1), None, now);
         feedback.report(now);
         let later = now + Duration::from_millis(10);
-        feedback.keepalive(Lsn(1), Reply::Wanted, false, later);
+        feedback.asked(later);
         assert_eq!(feedback.due(), later);
     }
 
@@ -163,7 +158,7 @@ mod tests {
     fn idle_positions_come_early_then_every_ten_seconds() {
         let now = Instant::now();
         let mut feedback = Feedback::new(Lsn(10), None, now);
-        let mut idle = |lsn, at| feedback.keepalive(Lsn(lsn), Reply::NotWanted, false, at);
+        let mut idle = |lsn, at| feedback.idle(Lsn(lsn), Reply::NotWanted, at);
         assert_eq!(idle(10, now), None, "nothing new");
         assert_eq!(idle(20, now), Some(Lsn(20)));
         assert_eq!(idle(30, now + seconds(9)), None, "too early");
@@ -171,19 +166,11 @@ mod tests {
     }
 
     #[test]
-    fn a_half_read_transaction_is_never_idle() {
-        let now = Instant::now();
-        let mut feedback = Feedback::new(Lsn(10), None, now);
-        assert_eq!(feedback.keepalive(Lsn(20), Reply::Wanted, true, now), None);
-        assert_eq!(feedback.received(), Lsn(10));
-    }
-
-    #[test]
     fn a_server_that_shuts_down_need_not_wait_for_the_idle_interval() {
         let now = Instant::now();
         let mut feedback = Feedback::new(Lsn(10), None, now);
-        feedback.keepalive(Lsn(20), Reply::NotWanted, false, now);
+        feedback.idle(Lsn(20), Reply::NotWanted, now);
         let soon = now + Duration::from_millis(1);
-        assert_eq!(feedback.keepalive(Lsn(21), Reply::Wanted, false, soon), Some(Lsn(21)));
+        assert_eq!(feedback.idle(Lsn(21), Reply::Wanted, soon), Some(Lsn(21)));
     }
 }

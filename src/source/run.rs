@@ -13,7 +13,7 @@ use crate::postgres::Lsn;
 use crate::source::assemble::Assembler;
 use crate::source::feedback::Feedback;
 use crate::source::pgoutput::{Framing, decode, relation_of};
-use crate::source::replication::{Frame, WalStream};
+use crate::source::replication::{Frame, Reply, WalStream};
 use crate::source::{SourceError, SourceEvent, SourceProgress, SourceSettings};
 
 /// Frames taken from the buffer between two looks at the clock and the stop signal.
@@ -29,6 +29,8 @@ pub(super) struct Run {
     progress: Arc<SourceProgress>,
     wal_sender_timeout: Option<Duration>,
     last_report: Instant,
+    /// Time between the last two reports.
+    last_gap: Duration,
     /// An event without a place in the queue, and since when. No frame is read meanwhile.
     held: Option<(SourceEvent, Instant)>,
 }
@@ -49,6 +51,7 @@ impl Run {
             progress,
             wal_sender_timeout: settings.wal_sender_timeout,
             last_report: now,
+            last_gap: Duration::ZERO,
             held: None,
         }
     }
@@ -125,14 +128,23 @@ impl Run {
             }
             Frame::Keepalive { wal_end, reply } => {
                 self.progress.heard(wal_end, SystemTime::now());
-                let inside = self.assembler.is_inside_transaction();
-                let now = Instant::now();
-                let idle = self.feedback.keepalive(wal_end, reply, inside, now);
-                self.progress.set_received(self.feedback.received());
-                self.held = idle.map(|lsn| (SourceEvent::Idle(lsn), now));
+                self.take_keepalive(wal_end, reply, Instant::now());
                 Ok(())
             }
         }
+    }
+
+    /// Inside a transaction the position of a keepalive says nothing that could be handed on.
+    fn take_keepalive(&mut self, wal_end: Lsn, reply: Reply, now: Instant) {
+        if reply == Reply::Wanted {
+            self.feedback.asked(now);
+        }
+        if self.assembler.is_inside_transaction() {
+            return;
+        }
+        let idle = self.feedback.idle(wal_end, reply, now);
+        self.progress.set_received(self.feedback.received());
+        self.held = idle.map(|lsn| (SourceEvent::Idle(lsn), now));
     }
 
     fn take_message(&mut self, lsn: Lsn, payload: &Bytes) -> Result<(), SourceError> {
@@ -171,14 +183,16 @@ impl Run {
         let now = Instant::now();
         let update = self.feedback.report(now);
         self.stream.report(update).await?;
+        self.last_gap = now.duration_since(self.last_report);
         self.last_report = now;
         self.progress.set_reported(self.feedback.reported());
         Ok(())
     }
 
-    /// The server closes the connection without a word when it has heard nothing for too long.
+    /// The server closes the connection without a word when it has heard nothing for too long. After
+    /// a pause of ours the first report may still leave before the hang-up is noticed.
     fn explain(&self, error: SourceError) -> SourceError {
-        let silence = self.last_report.elapsed();
+        let silence = self.last_report.elapsed().max(self.last_gap);
         let is_late = self.wal_sender_timeout.filter(|timeout| silence >= *timeout);
         match (error, is_late) {
             (SourceError::ConnectionLost { lsn, source }, Some(timeout))
@@ -204,7 +218,7 @@ mod tests {
     use crate::source::PartLimits;
 
     /// Short, so that reports are due every 20 ms.
-    const PATIENCE: Duration = Duration::from_millis(40);
+    const PATIENCE: Duration = Duration::from_millis(80);
 
     /// The server's side of a stream.
     struct Server(DuplexStream);

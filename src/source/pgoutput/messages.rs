@@ -22,7 +22,12 @@ pub enum LogicalMessage {
         name: String,
     },
     /// `R`: shape of a table, sent before its first change and after each change of the shape.
-    Relation((Option<TransactionId>, Relation)),
+    Relation {
+        /// In a streamed block, the (sub)transaction.
+        xid: Option<TransactionId>,
+        /// The table.
+        relation: Relation,
+    },
     /// `Y`: name of a type that is not built in.
     Type(Type),
     /// `I`.
@@ -72,7 +77,7 @@ impl LogicalMessage {
             Self::Begin(_) => "Begin",
             Self::Commit(_) => "Commit",
             Self::Origin { .. } => "Origin",
-            Self::Relation(_) => "Relation",
+            Self::Relation { .. } => "Relation",
             Self::Type(_) => "Type",
             Self::Insert(_) => "Insert",
             Self::Update(_) => "Update",

@@ -6,11 +6,13 @@
 //!
 //! Source: PostgreSQL 17 manual, 53.9 "Logical Replication Message Formats".
 
+mod error;
 mod messages;
 mod reader;
 
 use bytes::Bytes;
 
+pub use error::DecodeError;
 pub use messages::{
     Begin, BeginPrepare, Commit, CommitPrepared, Delete, Insert, LogicalMessage, Message, Prepare,
     RollbackPrepared, StreamAbort, Truncate, Type, Update,
@@ -30,74 +32,6 @@ pub enum Framing {
     Plain,
     /// Inside a block of a transaction in progress.
     Streamed,
-}
-
-/// Bytes that are no message of pgoutput.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DecodeError {
-    /// Nothing at all.
-    #[error("a message without a byte")]
-    Empty,
-    /// A first byte that no version of the protocol up to 4 knows.
-    #[error("message tag {tag:#04x} is unknown")]
-    UnknownMessage {
-        /// First byte.
-        tag: u8,
-    },
-    /// The message ends inside a field.
-    #[error("{message} ends inside `{field}`: {needed} bytes wanted, {left} left")]
-    Truncated {
-        /// Which message.
-        message: &'static str,
-        /// Which field.
-        field: &'static str,
-        /// Bytes the field needs; for text, one more than are left.
-        needed: usize,
-        /// Bytes left.
-        left: usize,
-    },
-    /// The message goes on behind its last field.
-    #[error("{message} has {left} bytes behind its end")]
-    Trailing {
-        /// Which message.
-        message: &'static str,
-        /// Bytes left.
-        left: usize,
-    },
-    /// A name is not UTF-8, although the connection's encoding is.
-    #[error("{message} has a `{field}` that is not UTF-8")]
-    NotUtf8 {
-        /// Which message.
-        message: &'static str,
-        /// Which field.
-        field: &'static str,
-    },
-    /// A code the protocol does not define.
-    #[error("{message} has an undefined `{field}`: {code:#04x}")]
-    UndefinedCode {
-        /// Which message.
-        message: &'static str,
-        /// Which field.
-        field: &'static str,
-        /// What stands there.
-        code: u8,
-    },
-    /// A count or length below zero.
-    #[error("{message} has a negative `{field}`")]
-    Negative {
-        /// Which message.
-        message: &'static str,
-        /// Which field.
-        field: &'static str,
-    },
-    /// A time outside of what the platform can hold.
-    #[error("{message} has a `{field}` out of range")]
-    TimeOutOfRange {
-        /// Which message.
-        message: &'static str,
-        /// Which field.
-        field: &'static str,
-    },
 }
 
 /// Decodes one message.
@@ -132,7 +66,7 @@ fn decode_tagged(
         b'B' => LogicalMessage::Begin(begin(reader)?),
         b'C' => LogicalMessage::Commit(commit(reader.named("Commit"))?),
         b'O' => origin(reader)?,
-        b'R' => LogicalMessage::Relation(relation(reader, framing)?),
+        b'R' => relation(reader, framing)?,
         b'Y' => LogicalMessage::Type(type_(reader, framing)?),
         b'I' => LogicalMessage::Insert(insert(reader, framing)?),
         b'U' => LogicalMessage::Update(update(reader, framing)?),
@@ -186,10 +120,7 @@ fn transaction(
     }
 }
 
-fn relation(
-    reader: &mut Reader,
-    framing: Framing,
-) -> Result<(Option<TransactionId>, Relation), DecodeError> {
+fn relation(reader: &mut Reader, framing: Framing) -> Result<LogicalMessage, DecodeError> {
     reader.named("Relation");
     let xid = transaction(reader, framing)?;
     let id = RelationId(reader.u32("relation")?);
@@ -208,7 +139,8 @@ fn relation(
     for _ in 0..count {
         columns.push(column(reader)?);
     }
-    Ok((xid, Relation { id, namespace, name, identity, columns }))
+    let relation = Relation { id, namespace, name, identity, columns };
+    Ok(LogicalMessage::Relation { xid, relation })
 }
 
 /// The wire has the empty string for `pg_catalog`.

@@ -141,7 +141,8 @@ fn times_count_from_the_year_2000() {
 #[test]
 fn an_empty_namespace_is_the_catalog() {
     let script = "52 00004000 \"\" \"t\" 66 0000";
-    let LogicalMessage::Relation((None, relation)) = decode(bytes(script), Framing::Plain).unwrap()
+    let LogicalMessage::Relation { xid: None, relation } =
+        decode(bytes(script), Framing::Plain).unwrap()
     else {
         panic!("a relation")
     };
