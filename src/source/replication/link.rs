@@ -110,6 +110,10 @@ impl Link {
     fn take(&mut self, length: usize) -> Bytes {
         let mut frame = self.inbox.split_to(length).freeze();
         frame.advance(5);
+        if length > RESERVE_AT_MOST {
+            // Else one huge value would size the buffer for the rest of the connection's life.
+            self.inbox = BytesMut::from(self.inbox.as_ref());
+        }
         frame
     }
 }
@@ -135,6 +139,28 @@ mod tests {
         assert_eq!(frame_length(&[b'd', 0, 0, 0, 4]).unwrap(), Some(5));
         assert!(frame_length(&[b'd', 0x40, 0, 0, 0]).is_err());
         assert!(frame_length(&[b'd', 0, 0, 0, 3]).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_huge_frame_does_not_leave_a_huge_buffer() {
+        let (ours, mut theirs) = tokio::io::duplex(64 * 1024);
+        let mut link = Link::new(Wire::scripted(ours));
+        let length: u32 = 8 * 1024 * 1024;
+        let frame = [b"d", &length.to_be_bytes()[..], &vec![0; length as usize - 4]].concat();
+        let next = [b'd', 0, 0, 0, 5, 7];
+        let (sent, received) = tokio::join!(
+            async {
+                theirs.write_all(&frame).await?;
+                theirs.write_all(&next).await
+            },
+            link.receive()
+        );
+        sent.unwrap();
+        assert!(
+            matches!(received, Ok(Incoming::CopyData(payload)) if payload.len() == frame.len() - 5)
+        );
+        assert!(matches!(link.receive().await, Ok(Incoming::CopyData(payload)) if *payload == [7]));
+        assert!(link.inbox.capacity() <= RESERVE_AT_MOST);
     }
 
     #[tokio::test]
