@@ -5,8 +5,9 @@ use crate::postgres::ConnectOptions;
 /// What the output of values, the visibility of names and the life of statements depend on.
 ///
 /// `row_security = off` turns silently missing rows into an error; the timeouts would end readers
-/// and idle guards that are meant to live long.
-const PINNED: [(&str, &str); 11] = [
+/// and idle guards that are meant to live long. A missing publication is told by a warning only
+/// (PostgreSQL 18), which no setting of the role may hide.
+const PINNED: [(&str, &str); 12] = [
     ("TimeZone", "UTC"),
     ("DateStyle", "ISO"),
     ("IntervalStyle", "postgres"),
@@ -18,6 +19,7 @@ const PINNED: [(&str, &str); 11] = [
     ("idle_in_transaction_session_timeout", "0"),
     ("idle_session_timeout", "0"),
     ("row_security", "off"),
+    ("client_min_messages", "warning"),
 ];
 
 /// The value of the start-up parameter `options`: `-c name=value …`.

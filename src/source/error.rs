@@ -299,6 +299,24 @@ impl Command {
         }
     }
 
+    /// What a notice amounts to. From 18 on PostgreSQL streams on without a publication that is
+    /// missing, and only warns: the changes would be lost without an error.
+    pub(super) fn noticed(&self, source: ServerError) -> Result<(), SourceError> {
+        match self {
+            Self::Stream { slot, publication }
+                if source.routine.as_deref() == Some("LoadPublications") =>
+            {
+                let (slot, publication) = (slot.clone(), publication.clone());
+                Err(SourceError::PublicationMissing { publication, slot, source })
+            }
+            Self::IdentifySystem
+            | Self::CreateSlot { .. }
+            | Self::DropSlot { .. }
+            | Self::StartReplication { .. }
+            | Self::Stream { .. } => Ok(()),
+        }
+    }
+
     fn refused_slot(&self, slot: String, source: ServerError) -> SourceError {
         let by_wal_level = source.routine.as_deref() == Some("CheckLogicalDecodingRequirements");
         match (&*source.code, self) {
@@ -362,6 +380,18 @@ mod tests {
             stream.refused(refusal("42704", "")),
             SourceError::PublicationMissing { .. }
         ));
+    }
+
+    #[test]
+    fn a_warning_about_the_publication_is_an_error() {
+        let stream = Command::Stream { slot: "s".into(), publication: "p".into() };
+        let warning = |routine: &str| ServerError {
+            routine: Some(routine.into()),
+            ..refusal("55000", "skipped loading publication \"p\"")
+        };
+        let error = stream.noticed(warning("LoadPublications")).unwrap_err();
+        assert!(matches!(error, SourceError::PublicationMissing { .. }));
+        assert!(stream.noticed(warning("another")).is_ok());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::authentication::sasl::{
     ChannelBinding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256,
 };
-use postgres_protocol::message::backend::{AuthenticationSaslBody, ErrorResponseBody, Message};
+use postgres_protocol::message::backend::{AuthenticationSaslBody, ErrorFields, Message};
 use postgres_protocol::message::frontend;
 use tracing::{debug, warn};
 
@@ -142,7 +142,8 @@ impl StartUp<'_> {
         loop {
             match self.link.receive().await {
                 Ok(Incoming::Other(Message::ErrorResponse(body))) => {
-                    let refusal = server_error(&body).map_err(|error| self.protocol(error))?;
+                    let refusal =
+                        server_error(body.fields()).map_err(|error| self.protocol(error))?;
                     return Err(ConnectError::refused(self.options.into(), refusal));
                 }
                 Ok(Incoming::Other(Message::NoticeResponse(_))) => {}
@@ -203,10 +204,9 @@ pub(super) fn is_about_bytes(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput)
 }
 
-/// Reads an `ErrorResponse`.
-pub(super) fn server_error(body: &ErrorResponseBody) -> io::Result<ServerError> {
+/// Reads the fields of an `ErrorResponse` or a `NoticeResponse`.
+pub(super) fn server_error(mut fields: ErrorFields<'_>) -> io::Result<ServerError> {
     let mut error = ServerError::default();
-    let mut fields = body.fields();
     while let Some(field) = fields.next()? {
         let value = String::from_utf8_lossy(field.value_bytes()).into();
         match field.type_() {

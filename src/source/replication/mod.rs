@@ -108,7 +108,7 @@ impl ReplicationConnection {
             match self.receive().await? {
                 Incoming::CopyBoth => break,
                 Incoming::Other(Message::ErrorResponse(body)) => {
-                    let refusal = server_error(&body).map_err(SourceError::protocol)?;
+                    let refusal = server_error(body.fields()).map_err(SourceError::protocol)?;
                     return Err(command.refused(refusal));
                 }
                 Incoming::Other(Message::NoticeResponse(_) | Message::ParameterStatus(_)) => {}
@@ -133,7 +133,7 @@ impl ReplicationConnection {
             match message {
                 Message::DataRow(body) => answer = row(&body).map(Some),
                 Message::ErrorResponse(body) => {
-                    let refusal = server_error(&body).map_err(SourceError::protocol)?;
+                    let refusal = server_error(body.fields()).map_err(SourceError::protocol)?;
                     answer = Err(command.refused(refusal));
                 }
                 Message::ReadyForQuery(_) => return answer,

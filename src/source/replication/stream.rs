@@ -113,11 +113,15 @@ impl WalStream {
                     return Ok(Some(frame));
                 }
                 Some(Incoming::Other(Message::ErrorResponse(body))) => {
-                    let refusal = server_error(&body).map_err(SourceError::protocol)?;
+                    let refusal = server_error(body.fields()).map_err(SourceError::protocol)?;
                     return Err(self.command.refused(refusal));
                 }
-                Some(Incoming::Other(Message::NoticeResponse(_) | Message::ParameterStatus(_))) => {
+                Some(Incoming::Other(Message::NoticeResponse(body))) => {
+                    let notice = server_error(body.fields()).map_err(SourceError::protocol)?;
+                    debug!(code = %notice.code, message = %notice.message, "notice of the server");
+                    self.command.noticed(notice)?;
                 }
+                Some(Incoming::Other(Message::ParameterStatus(_))) => {}
                 Some(Incoming::CopyBoth | Incoming::CopyDone | Incoming::Other(_)) => {
                     return Err(SourceError::StreamEnded { lsn: self.position });
                 }
