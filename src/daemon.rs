@@ -95,7 +95,7 @@ async fn read_entries(
         }
         Err(error) if is_remote => {
             let Some(text) = copy(config, &origin.redacted()).await else {
-                return Err(error.into());
+                return Err(error);
             };
             tracing::warn!(error = %report(&error), "schema cannot be fetched, the last good copy is used");
             parse(&text, &environment)
@@ -241,6 +241,6 @@ fn listen(stop: CancellationToken) -> std::io::Result<impl Future<Output = ()>> 
         };
         tracing::info!(signal = name, "stopping");
         stop.cancel();
-        std::future::pending().await
+        std::future::pending::<()>().await;
     })
 }

@@ -129,6 +129,9 @@ impl PipelineError {
         let transient = match self {
             Self::Connect(error) => error.is_transient(),
             Self::Source(SourceError::SlotMissing { .. } | SourceError::SlotInvalidated { .. })
+            | Self::Checkpoint(
+                CheckpointError::Superseded { .. } | CheckpointError::Locked { .. },
+            )
             | Self::Catalog(_)
             | Self::DropSlot(_)
             | Self::Plan(_)
@@ -139,9 +142,6 @@ impl PipelineError {
             | Self::Stage(_)
             | Self::StopTimeout { .. } => true,
             Self::Source(error) => error.is_transient(),
-            Self::Checkpoint(
-                CheckpointError::Superseded { .. } | CheckpointError::Locked { .. },
-            ) => true,
             Self::Checkpoint(error) => error.is_transient(),
             Self::Elasticsearch { source, .. } => source.class() == ErrorClass::Transient,
             Self::Sink(error) => is_transient_sink(error),

@@ -4,6 +4,7 @@
 mod error;
 mod holders;
 mod loads;
+mod make;
 mod settings;
 mod settle;
 mod stages;

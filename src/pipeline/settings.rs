@@ -79,7 +79,7 @@ fn read(path: &Path) -> Result<Vec<u8>, PipelineError> {
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// How the sink writes.

@@ -9,7 +9,7 @@
 //! last report.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, watch};
@@ -17,22 +17,17 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint::{self, CheckpointStore, DeadLetter, LoadState, Progress};
-use crate::document::{DocumentBatch, DocumentProgress, Entry, Worker};
+use crate::document::{DocumentBatch, Entry, Worker};
 use crate::pipeline::holders::IndexHolders;
 use crate::pipeline::loads::LoadTask;
 use crate::pipeline::settings::sink_options;
 use crate::pipeline::start::Started;
 use crate::pipeline::watch::{Figures, Once, keep_status, watch_lock, watch_tables};
 use crate::pipeline::{Assignment, PipelineError};
-use crate::plan::{Finished, Plan, PlanProgress, Touched};
+use crate::plan::{Finished, Plan, Touched};
 use crate::postgres::{Lsn, Purpose, connect};
-use crate::schema::SchemaTree;
-use crate::sink::{
-    DeadLetterKeeper, Indexes, KeepRequest, Search, Sink, SinkProgress, Target, Written,
-};
-use crate::source::{
-    PartLimits, ReplicationConnection, Source, SourceEvent, SourceProgress, SourceSettings,
-};
+use crate::sink::{DeadLetterKeeper, Indexes, KeepRequest, Search, Sink, Target, Written};
+use crate::source::{PartLimits, ReplicationConnection, Source, SourceEvent, SourceSettings};
 
 /// Source events between source and plan; the plan merges what it finds there.
 const SOURCE_QUEUE: usize = 256;
@@ -114,29 +109,13 @@ fn flattened(ended: Result<Stage, tokio::task::JoinError>) -> Stage {
     ended.unwrap_or_else(|panicked| Err(PipelineError::Stage(panicked)))
 }
 
-/// The queues of a pipeline.
-struct Queues {
-    events: (mpsc::Sender<SourceEvent>, mpsc::Receiver<SourceEvent>),
-    live: (async_channel::Sender<Touched>, async_channel::Receiver<Touched>),
-    load: (async_channel::Sender<Touched>, async_channel::Receiver<Touched>),
-    batches: (mpsc::Sender<DocumentBatch>, mpsc::Receiver<DocumentBatch>),
-    progress: (mpsc::Sender<Progress>, mpsc::Receiver<Progress>),
-    durable: (watch::Sender<Lsn>, watch::Receiver<Lsn>),
-    finished: (watch::Sender<Finished>, watch::Receiver<Finished>),
-}
-
-impl Queues {
-    fn new(assignment: &Assignment, from: Lsn) -> Self {
-        Self {
-            events: mpsc::channel(SOURCE_QUEUE),
-            live: async_channel::bounded(2 * assignment.config.document_workers.max(1)),
-            load: async_channel::bounded(assignment.config.workers.max(1)),
-            batches: mpsc::channel(DOCUMENT_QUEUE),
-            progress: mpsc::channel(PROGRESS_QUEUE),
-            durable: watch::channel(from),
-            finished: watch::channel(Finished::default()),
-        }
-    }
+/// Builds the stages of a pipeline.
+struct Builder<'a> {
+    assignment: &'a Assignment,
+    started: &'a Started,
+    ending: &'a CancellationToken,
+    figures: Arc<Figures>,
+    stages: &'a mut JoinSet<Stage>,
 }
 
 async fn spawn(
@@ -146,199 +125,184 @@ async fn spawn(
     ending: &CancellationToken,
 ) -> Stage {
     let config = &assignment.config;
-    let queues = Queues::new(assignment, started.checkpoint.lsn);
-    let trees: Arc<[Arc<SchemaTree>]> =
-        started.entries.iter().map(|entry| Arc::clone(&entry.tree)).collect();
-    let begun: Arc<[AtomicU64]> = started.entries.iter().map(|_| AtomicU64::new(0)).collect();
-    let figures = Arc::new(Figures {
-        source: Arc::new(SourceProgress::default()),
-        plan: Arc::new(PlanProgress::default()),
-        document: Arc::new(DocumentProgress::default()),
-        sink: Arc::new(SinkProgress::default()),
-        loading: Arc::new(AtomicU64::new(loads(&started))),
-    });
-
-    let targets: Vec<Target> = started
-        .numbered()
-        .map(|(id, entry)| Target {
-            status: assignment.status.index(&entry.tree.index.0),
-            ..Target::new(id, &entry.tree, &entry.names)
-        })
-        .collect();
-    let searches = targets.iter().map(|target| {
-        let unrefreshed = Arc::clone(&target.unrefreshed);
-        let client = started.elasticsearch.clone();
-        (target.index.0.clone(), Search::new(client, target.alias.clone(), unrefreshed))
-    });
-    let holders = Arc::new(IndexHolders::new(searches));
-
-    let source = start_source(&started).await?;
-    let (events, durable) = (queues.events.0, queues.durable.1.clone());
-    let (token, observer) = (ending.clone(), Arc::clone(&figures.source));
-    stages.spawn(async move { Ok(source.run(events, durable, token, observer).await?) });
-
-    let plan = Plan {
-        client: connect(&started.options, Purpose::Lookup).await?,
-        trees,
-        holders,
-        loading: Arc::clone(&begun),
-        finished: queues.finished.1.clone(),
-        keys_at_once: config.query_chunk_size,
-        progress: Arc::clone(&figures.plan),
+    let figures = Arc::new(Figures::new(started.loads()));
+    let (events, live_events) = mpsc::channel(SOURCE_QUEUE);
+    let (live, live_touched) = async_channel::bounded(2 * config.document_workers.max(1));
+    let (load, load_touched) = async_channel::bounded(config.workers.max(1));
+    let (batches, documents) = mpsc::channel(DOCUMENT_QUEUE);
+    let (progress, receipts) = mpsc::channel(PROGRESS_QUEUE);
+    let (durable_sender, durable) = watch::channel(started.checkpoint.lsn);
+    let (finished_sender, finished) = watch::channel(Finished::default());
+    let loading = Loading {
+        begun: started.entries.iter().map(|_| AtomicU64::new(0)).collect(),
+        finished: finished.clone(),
     };
-    let (input, output, sealed) = (queues.events.1, queues.live.0, queues.progress.0.clone());
-    stages.spawn(async move { Ok(plan.run(input, output, sealed).await?) });
 
-    spawn_workers(
-        &started,
-        config,
-        &figures,
-        (&queues.live.1, config.document_workers),
-        (stages, &queues.batches.0),
-    )
-    .await?;
-    if loads(&started) > 0 {
-        let readers = (&queues.load.1, config.workers);
-        spawn_workers(&started, config, &figures, readers, (stages, &queues.batches.0)).await?;
+    let mut builder =
+        Builder { assignment, started: &started, ending, figures: Arc::clone(&figures), stages };
+    builder.source(events, durable.clone()).await?;
+    let targets = builder.targets();
+    builder.plan((live_events, live, progress.clone()), &targets, &loading).await?;
+    builder.workers(&live_touched, config.document_workers, &batches).await?;
+    if started.loads() > 0 {
+        builder.workers(&load_touched, config.workers, &batches).await?;
     }
-    drop((queues.live.1, queues.load.1, queues.batches.0));
-
-    let (keeper, letters) = DeadLetterKeeper::new(DEAD_LETTER_QUEUE);
-    stages.spawn(keep_letters(letters, Arc::clone(&started.store)));
-    let sink = Sink::new(
-        started.elasticsearch.clone(),
-        targets,
-        sink_options(config),
-        keeper,
-        Arc::clone(&figures.sink),
-    );
-    let (input, receipts) = (queues.batches.1, mpsc::channel::<Written>(PROGRESS_QUEUE));
-    stages.spawn(async move { Ok(sink.run(input, receipts.0).await?) });
-    stages.spawn(pass_on(receipts.1, queues.progress.0.clone()));
-
-    spawn_loads(
-        assignment,
-        &started,
-        LoadQueues {
-            output: queues.load.0,
-            progress: queues.progress.0,
-            begun,
-            finished: queues.finished.1.clone(),
-            running: Arc::clone(&figures.loading),
-        },
-        (stages, ending),
-    )
-    .await?;
-
-    let (input, store) = (queues.progress.1, Arc::clone(&started.store));
-    let (base, durable) = (started.checkpoint.clone(), queues.durable.0);
-    let finished = queues.finished.0;
-    stages.spawn(async move { Ok(checkpoint::run(input, store, base, durable, finished).await?) });
+    drop(batches);
+    builder.sink(documents, progress.clone(), targets);
+    builder.loads((load, progress), &loading).await?;
+    let (store, base) = (Arc::clone(&started.store), started.checkpoint.clone());
+    stages.spawn(async move {
+        Ok(checkpoint::run(receipts, store, base, durable_sender, finished_sender).await?)
+    });
 
     if config.run.once {
-        let once = Once {
-            client: connect(&started.options, Purpose::Control).await?,
-            figures: Arc::clone(&figures),
-            durable: queues.durable.1.clone(),
-        };
-        let token = ending.clone();
-        watchers.spawn(once.run(token));
+        let client = connect(&started.options, Purpose::Control).await?;
+        let once = Once { client, figures: Arc::clone(&figures), durable: durable.clone() };
+        watchers.spawn(once.run(ending.clone()));
     }
-    let database = assignment.database.clone();
-    watchers.spawn(watch_lock(started.lock, database));
-    watchers.spawn(watch_tables(started.control, started.tables, started.publication));
-    watchers.spawn(keep_status(
-        Arc::clone(&assignment.status),
-        figures,
-        queues.durable.1,
-        (ending.clone(), queues.finished.1),
-    ));
+    let Started { lock, control, tables, publication, .. } = started;
+    watchers.spawn(watch_lock(lock, assignment.database.clone()));
+    watchers.spawn(watch_tables(control, tables, publication));
+    let status = Arc::clone(&assignment.status);
+    watchers.spawn(keep_status(status, figures, durable, ending.clone()));
     Ok(())
 }
 
-/// Loads that are to be run.
-fn loads(started: &Started) -> u64 {
-    let running = |load: &LoadState| matches!(load, LoadState::Running { .. });
-    started.entries.iter().filter(|entry| running(&entry.state.load)).count() as u64
-}
-
-async fn start_source(started: &Started) -> Result<Source, PipelineError> {
-    let settings = SourceSettings {
-        slot: started.checkpoint.slot.clone(),
-        publication: started.publication.clone(),
-        start: started.checkpoint.lsn,
-        wal_sender_timeout: started.wal_sender_timeout,
-        limits: PartLimits { bytes: PART_BYTES, ..PartLimits::default() },
-    };
-    let connection = ReplicationConnection::connect(&started.options).await?;
-    Ok(Source::start(connection, settings).await?)
-}
-
-async fn spawn_workers(
-    started: &Started,
-    config: &crate::config::Config,
-    figures: &Figures,
-    (input, count): (&async_channel::Receiver<Touched>, usize),
-    (stages, output): (&mut JoinSet<Stage>, &mpsc::Sender<DocumentBatch>),
-) -> Stage {
-    let generation = started.checkpoint.generation;
-    let entries: Arc<[Entry]> = started
-        .entries
-        .iter()
-        .map(|entry| Entry::new(Arc::clone(&entry.tree), generation))
-        .collect();
-    for _ in 0..count.max(1) {
-        let worker = Worker {
-            client: connect(&started.options, Purpose::Read).await?,
-            entries: Arc::clone(&entries),
-            keys_at_once: config.query_chunk_size,
-            progress: Arc::clone(&figures.document),
-        };
-        let (input, output) = (input.clone(), output.clone());
-        stages.spawn(async move { Ok(worker.run(input, output).await?) });
-    }
-    Ok(())
-}
-
-/// What all loads share.
-struct LoadQueues {
-    output: async_channel::Sender<Touched>,
-    progress: mpsc::Sender<Progress>,
+/// What the plan and the loads know of each other.
+struct Loading {
+    /// By [`crate::plan::EntryId`]: ranges handed out.
     begun: Arc<[AtomicU64]>,
     finished: watch::Receiver<Finished>,
-    running: Arc<AtomicU64>,
 }
 
-async fn spawn_loads(
-    assignment: &Assignment,
-    started: &Started,
-    queues: LoadQueues,
-    (stages, ending): (&mut JoinSet<Stage>, &CancellationToken),
-) -> Stage {
-    for (id, entry) in started.numbered() {
-        let status = assignment.status.index(&entry.tree.index.0);
-        if matches!(entry.state.load, LoadState::Done) {
-            status.set_concrete(Some(entry.state.concrete.clone()));
-            continue;
-        }
-        let task = LoadTask {
-            client: connect(&started.options, Purpose::Lookup).await?,
-            entry: id,
-            tree: Arc::clone(&entry.tree),
-            state: entry.state.clone(),
-            names: entry.names.clone(),
-            indexes: Indexes::new(started.elasticsearch.clone()),
-            store: Arc::clone(&started.store),
-            status,
-            rows_a_range: u32::try_from(assignment.config.block_size).unwrap_or(u32::MAX),
-            begun: Arc::clone(&queues.begun),
-            finished: queues.finished.clone(),
-            running: Arc::clone(&queues.running),
+impl Builder<'_> {
+    async fn source(
+        &mut self,
+        events: mpsc::Sender<SourceEvent>,
+        durable: watch::Receiver<Lsn>,
+    ) -> Stage {
+        let started = self.started;
+        let settings = SourceSettings {
+            slot: started.checkpoint.slot.clone(),
+            publication: started.publication.clone(),
+            start: started.checkpoint.lsn,
+            wal_sender_timeout: started.wal_sender_timeout,
+            limits: PartLimits { bytes: PART_BYTES, ..PartLimits::default() },
         };
-        let (output, progress) = (queues.output.clone(), queues.progress.clone());
-        stages.spawn(task.run(output, progress, ending.clone()));
+        let connection = ReplicationConnection::connect(&started.options).await?;
+        let source = Source::start(connection, settings).await?;
+        let (stop, observer) = (self.ending.clone(), Arc::clone(&self.figures.source));
+        self.stages.spawn(async move { Ok(source.run(events, durable, stop, observer).await?) });
+        Ok(())
     }
-    Ok(())
+
+    fn targets(&self) -> Vec<Target> {
+        let entries = self.started.numbered();
+        entries
+            .map(|(id, entry)| Target {
+                status: self.assignment.status.index(&entry.tree.index.0),
+                ..Target::new(id, &entry.tree, &entry.names)
+            })
+            .collect()
+    }
+
+    async fn plan(
+        &mut self,
+        (input, output, sealed): (
+            mpsc::Receiver<SourceEvent>,
+            async_channel::Sender<Touched>,
+            mpsc::Sender<Progress>,
+        ),
+        targets: &[Target],
+        loading: &Loading,
+    ) -> Stage {
+        let client = &self.started.elasticsearch;
+        let searches = targets.iter().map(|target| {
+            let unrefreshed = Arc::clone(&target.unrefreshed);
+            (target.index.0.clone(), Search::new(client.clone(), target.alias.clone(), unrefreshed))
+        });
+        let plan = Plan {
+            client: connect(&self.started.options, Purpose::Lookup).await?,
+            trees: self.started.entries.iter().map(|entry| Arc::clone(&entry.tree)).collect(),
+            holders: Arc::new(IndexHolders::new(searches)),
+            loading: Arc::clone(&loading.begun),
+            finished: loading.finished.clone(),
+            keys_at_once: self.assignment.config.query_chunk_size,
+            progress: Arc::clone(&self.figures.plan),
+        };
+        self.stages.spawn(async move { Ok(plan.run(input, output, sealed).await?) });
+        Ok(())
+    }
+
+    async fn workers(
+        &mut self,
+        input: &async_channel::Receiver<Touched>,
+        count: usize,
+        output: &mpsc::Sender<DocumentBatch>,
+    ) -> Stage {
+        let generation = self.started.checkpoint.generation;
+        let entries = self.started.entries.iter();
+        let entries: Arc<[Entry]> =
+            entries.map(|entry| Entry::new(Arc::clone(&entry.tree), generation)).collect();
+        for _ in 0..count.max(1) {
+            let worker = Worker {
+                client: connect(&self.started.options, Purpose::Read).await?,
+                entries: Arc::clone(&entries),
+                keys_at_once: self.assignment.config.query_chunk_size,
+                progress: Arc::clone(&self.figures.document),
+            };
+            let (input, output) = (input.clone(), output.clone());
+            self.stages.spawn(async move { Ok(worker.run(input, output).await?) });
+        }
+        Ok(())
+    }
+
+    fn sink(
+        &mut self,
+        input: mpsc::Receiver<DocumentBatch>,
+        progress: mpsc::Sender<Progress>,
+        targets: Vec<Target>,
+    ) {
+        let (keeper, letters) = DeadLetterKeeper::new(DEAD_LETTER_QUEUE);
+        self.stages.spawn(keep_letters(letters, Arc::clone(&self.started.store)));
+        let options = sink_options(&self.assignment.config);
+        let client = self.started.elasticsearch.clone();
+        let sink = Sink::new(client, targets, options, keeper, Arc::clone(&self.figures.sink));
+        let (output, receipts) = mpsc::channel::<Written>(PROGRESS_QUEUE);
+        self.stages.spawn(async move { Ok(sink.run(input, output).await?) });
+        self.stages.spawn(pass_on(receipts, progress));
+    }
+
+    async fn loads(
+        &mut self,
+        (output, progress): (async_channel::Sender<Touched>, mpsc::Sender<Progress>),
+        loading: &Loading,
+    ) -> Stage {
+        let block_size = self.assignment.config.block_size;
+        for (id, entry) in self.started.numbered() {
+            let status = self.assignment.status.index(&entry.tree.index.0);
+            if matches!(entry.state.load, LoadState::Done) {
+                status.set_concrete(Some(entry.state.concrete.clone()));
+                continue;
+            }
+            let task = LoadTask {
+                client: connect(&self.started.options, Purpose::Lookup).await?,
+                entry: id,
+                tree: Arc::clone(&entry.tree),
+                state: entry.state.clone(),
+                names: entry.names.clone(),
+                indexes: Indexes::new(self.started.elasticsearch.clone()),
+                store: Arc::clone(&self.started.store),
+                status,
+                rows_a_range: u32::try_from(block_size).unwrap_or(u32::MAX),
+                begun: Arc::clone(&loading.begun),
+                finished: loading.finished.clone(),
+                running: Arc::clone(&self.figures.loading),
+            };
+            self.stages.spawn(task.run(output.clone(), progress.clone(), self.ending.clone()));
+        }
+        Ok(())
+    }
 }
 
 /// Receipts of the sink, to the checkpoint.
@@ -370,11 +334,4 @@ async fn keep_letters(
         let _listening = kept.send(()).is_ok();
     }
     Ok(())
-}
-
-impl Figures {
-    /// Whether loads are under way.
-    pub(crate) fn is_loading(&self) -> bool {
-        self.loading.load(Ordering::SeqCst) > 0
-    }
 }

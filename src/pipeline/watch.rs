@@ -2,7 +2,7 @@
 //! for once only.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::document::DocumentProgress;
 use crate::pipeline::PipelineError;
-use crate::plan::{Finished, PlanProgress};
+use crate::plan::PlanProgress;
 use crate::postgres::lock::AdvisoryLock;
 use crate::postgres::publication_query::read_publication;
 use crate::postgres::shape::{changed_tables, unpublished_tables};
@@ -36,6 +36,24 @@ pub(crate) struct Figures {
     pub(crate) sink: Arc<SinkProgress>,
     /// Loads that have not ended.
     pub(crate) loading: Arc<AtomicU64>,
+}
+
+impl Figures {
+    /// Nothing is counted yet; so many loads are to be run.
+    pub(crate) fn new(loads: u64) -> Self {
+        Self {
+            source: Arc::default(),
+            plan: Arc::default(),
+            document: Arc::default(),
+            sink: Arc::default(),
+            loading: Arc::new(AtomicU64::new(loads)),
+        }
+    }
+
+    /// Whether loads are under way.
+    pub(crate) fn is_loading(&self) -> bool {
+        self.loading.load(Ordering::SeqCst) > 0
+    }
 }
 
 /// Ends with an error when the lock is lost.
@@ -72,7 +90,7 @@ pub(crate) async fn keep_status(
     status: Arc<PipelineStatus>,
     figures: Arc<Figures>,
     durable: watch::Receiver<Lsn>,
-    (ending, _finished): (CancellationToken, watch::Receiver<Finished>),
+    ending: CancellationToken,
 ) -> Result<(), PipelineError> {
     status.source.up();
     loop {

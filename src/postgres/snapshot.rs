@@ -48,6 +48,13 @@ impl Snapshot {
         !hidden.chain(beyond).any(|xid| floor.sees_full(xid))
     }
 
+    /// A snapshot that sees every transaction begun before this one was taken: one that covers it has
+    /// waited for all that were in progress here.
+    #[must_use]
+    pub fn settled(&self) -> Self {
+        Self { xmin: self.xmax, xmax: self.xmax, in_progress: Vec::new() }
+    }
+
     /// How many transactions the snapshot sees, `xmax − |xip|`: larger for every newer snapshot that
     /// sees more, within one life of the server.
     pub fn seen(&self) -> u64 {
@@ -150,6 +157,13 @@ mod tests {
         assert!(!snapshot("10:20:10,12,15").covers(&floor), "12 is hidden");
         assert!(!snapshot("10:18:10,15").covers(&floor), "18 and 19 lie ahead");
         assert!(snapshot("10:19:10").covers(&snapshot("10:20:10,19")), "19 is hidden to both");
+    }
+
+    #[test]
+    fn a_settled_snapshot_is_covered_when_all_that_was_in_progress_has_ended() {
+        let settled = snapshot("10:20:10,15").settled();
+        assert!(!snapshot("15:25:15").covers(&settled));
+        assert!(snapshot("20:25:20").covers(&settled));
     }
 
     #[test]
