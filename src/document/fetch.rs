@@ -53,6 +53,13 @@ pub(crate) enum Outcome {
     Rows(Fetched),
     /// More bytes than the limit: read fewer documents at once.
     TooLarge,
+    /// PostgreSQL cannot render a value, or the user's condition fails on a row: read fewer documents at
+    /// once, until the guilty one stands alone.
+    Unreadable {
+        snapshot: Snapshot,
+        /// The SQLSTATE: the message would repeat the value.
+        code: String,
+    },
 }
 
 /// Reads the rows of a selection; gives up with [`Outcome::TooLarge`] past `limit` bytes.
@@ -66,9 +73,23 @@ pub(crate) async fn fetch(
     let snapshot = open(client, tree, must_see).await?;
     let nodes = fetch_nodes(client, (tree, layout), selection, limit).await;
     let ended = client.batch_execute("rollback").await;
-    let outcome = nodes?;
+    let outcome = match nodes {
+        Ok(Some(nodes)) => Outcome::Rows(Fetched { snapshot, nodes }),
+        Ok(None) => Outcome::TooLarge,
+        Err(DocumentError::Read(error)) => match data_exception(&error) {
+            Some(code) => Outcome::Unreadable { snapshot, code },
+            None => return Err(DocumentError::Read(error)),
+        },
+        Err(error) => return Err(error),
+    };
     ended.map_err(DocumentError::Read)?;
-    Ok(outcome.map_or(Outcome::TooLarge, |nodes| Outcome::Rows(Fetched { snapshot, nodes })))
+    Ok(outcome)
+}
+
+/// The SQLSTATE of an error that is about a value, class 22 "Data Exception".
+fn data_exception(error: &tokio_postgres::Error) -> Option<String> {
+    let code = error.code()?.code();
+    code.starts_with("22").then(|| code.to_owned())
 }
 
 /// The keys of the root rows of a range.

@@ -14,6 +14,7 @@ use crate::document::merge::{Merge, Merged, append_field, id_of};
 use crate::document::transform::Transforms;
 use crate::document::{Document, DocumentBatch, DocumentId, SnapshotVersion};
 use crate::plan::{EntryId, Job, Receipt, RootKey, Selection};
+use crate::postgres::Snapshot;
 use crate::schema::tree::{NodeId, SchemaTree};
 
 /// A document entry as the workers know it.
@@ -36,13 +37,7 @@ impl Entry {
     /// The documents of a snapshot. Selected keys without a row are deletes.
     pub(crate) fn finish(&self, rows: &Fetched, selection: &Selection) -> DocumentBatch {
         let version = SnapshotVersion::of(self.generation, &rows.snapshot);
-        let mut batch = DocumentBatch {
-            entry: EntryId(0),
-            receipt: Receipt { job: Job::Round(0), part: 0 },
-            batches: None,
-            documents: Vec::new(),
-            ambiguous: 0,
-        };
+        let mut batch = empty_batch();
         let mut seen: HashSet<String> = HashSet::new();
         for merged in Merge::new(&self.layout, &rows.nodes).documents() {
             if !seen.insert(merged.id.clone()) {
@@ -55,6 +50,31 @@ impl Entry {
             self.add_deletes(keys, &mut seen, version, &mut batch.documents);
         }
         batch
+    }
+
+    /// The one document of a selection that PostgreSQL cannot read, as refused; `None` if there are
+    /// several: one of them is guilty.
+    pub(crate) fn unreadable(
+        &self,
+        selection: &Selection,
+        snapshot: &Snapshot,
+        code: &str,
+    ) -> Option<DocumentBatch> {
+        let (Selection::Keys(keys), Some(root)) = (selection, self.layout.node(NodeId::ROOT))
+        else {
+            return None;
+        };
+        let [key] = keys.as_slice() else { return None };
+        let reason = format!("PostgreSQL cannot read a value of the document: SQLSTATE {code}");
+        let document = Document {
+            id: DocumentId(id_of(root, key).into()),
+            key: key.clone(),
+            version: SnapshotVersion::of(self.generation, snapshot),
+            routing: None,
+            body: None,
+            refused: Some(reason.into()),
+        };
+        Some(DocumentBatch { documents: vec![document], ..empty_batch() })
     }
 
     fn add_deletes(
@@ -115,6 +135,17 @@ impl Entry {
         }
         open.push(b'}');
         Ok((Bytes::from(open), routing))
+    }
+}
+
+/// To be addressed by the worker.
+fn empty_batch() -> DocumentBatch {
+    DocumentBatch {
+        entry: EntryId(0),
+        receipt: Receipt { job: Job::Round(0), part: 0 },
+        batches: None,
+        documents: Vec::new(),
+        ambiguous: 0,
     }
 }
 

@@ -94,24 +94,26 @@ impl Worker {
         while let Some(piece) = pieces.pop_front() {
             let limit = if is_single(&piece) { usize::MAX } else { READ_LIMIT };
             let tree = (&*entry.tree, &*entry.layout);
-            match fetch(&self.client, tree, &piece, &touched.must_see, limit).await {
-                Ok(Outcome::Rows(rows)) => {
-                    sent += 1;
-                    let mut batch = entry.finish(&rows, &piece);
-                    self.count(&batch);
-                    batch.entry = touched.entry;
-                    batch.receipt = touched.receipt;
-                    batch.batches = pieces.is_empty().then_some(sent);
-                    if output.send(batch).await.is_err() {
-                        return Ok(false);
-                    }
+            let batch = match fetch(&self.client, tree, &piece, &touched.must_see, limit).await? {
+                Outcome::Rows(rows) => Some(entry.finish(&rows, &piece)),
+                Outcome::Unreadable { snapshot, code } => {
+                    entry.unreadable(&piece, &snapshot, &code)
                 }
-                Ok(Outcome::TooLarge) => {
-                    for smaller in self.smaller(entry, piece).await?.into_iter().rev() {
-                        pieces.push_front(smaller);
-                    }
+                Outcome::TooLarge => None,
+            };
+            let Some(mut batch) = batch else {
+                for smaller in self.smaller(entry, piece).await?.into_iter().rev() {
+                    pieces.push_front(smaller);
                 }
-                Err(error) => return Err(error),
+                continue;
+            };
+            sent += 1;
+            self.count(&batch);
+            batch.entry = touched.entry;
+            batch.receipt = touched.receipt;
+            batch.batches = pieces.is_empty().then_some(sent);
+            if output.send(batch).await.is_err() {
+                return Ok(false);
             }
         }
         Ok(true)
