@@ -338,7 +338,7 @@ mod tests {
         assert_eq!(config.postgres.sslmode, SslMode::Prefer);
         assert_eq!(config.elasticsearch.urls[0].as_str(), "http://localhost:9200/");
         assert_eq!(config.elasticsearch.chunk_size, 1000);
-        assert_eq!(config.elasticsearch.max_chunk_bytes, 4 << 20);
+        assert_eq!(config.elasticsearch.max_chunk_bytes, 1 << 20);
         assert_eq!(config.elasticsearch.max_retries, None);
         assert!(config.elasticsearch.tls.verify_certificates);
         assert_eq!(config.checkpoint, CheckpointConfig::Embedded { directory: "./".into() });

@@ -96,7 +96,7 @@ settings! {
         doc: "The one certificate the server must show; colons are allowed." }
     ELASTICSEARCH_CHUNK_SIZE { also: ["PGSYNC_BATCH_SIZE"], toml: "elasticsearch.chunk_size", default: "1000", unit: "documents",
         doc: "Most documents in one bulk request." }
-    ELASTICSEARCH_MAX_CHUNK_BYTES { toml: "elasticsearch.max_chunk_bytes", default: "4MB", unit: "bytes",
+    ELASTICSEARCH_MAX_CHUNK_BYTES { toml: "elasticsearch.max_chunk_bytes", default: "1MB", unit: "bytes",
         doc: "Largest body of one bulk request; one document that is larger goes alone." }
     ELASTICSEARCH_THREAD_COUNT { also: ["PGSYNCD_BULK_IN_FLIGHT"], toml: "elasticsearch.bulk_in_flight", default: "4", unit: "requests",
         doc: "Most bulk requests under way at once; fewer while the server is slow or answers 429." }
@@ -130,13 +130,13 @@ settings! {
 
     PGSYNCD_NAME { flag: "--name", toml: "service.name", default: "pgsyncd", unit: "a-z, 0-9, _; at most 30",
         doc: "Prefix of slot, publication, lock and checkpoint keys, so that several services can follow one database." }
-    NUM_WORKERS { flag: "--num-workers", toml: "service.num_workers", default: "4", unit: "readers",
+    NUM_WORKERS { flag: "--num-workers", toml: "service.num_workers", default: "2", unit: "readers",
         doc: "Parallel readers of the first load, each with its own connection." }
     PGSYNCD_DOCUMENT_WORKERS { toml: "service.document_workers", default: "2", unit: "workers",
         doc: "Parallel builders of documents for live changes, each with its own connection." }
     QUERY_CHUNK_SIZE { toml: "service.query_chunk_size", default: "1000", unit: "keys",
         doc: "Most keys in one query." }
-    BLOCK_SIZE { toml: "service.block_size", default: "10000", unit: "rows",
+    BLOCK_SIZE { toml: "service.block_size", default: "2000", unit: "rows",
         doc: "Root rows in one range of the first load." }
     PGSYNC_FLUSH_INTERVAL { toml: "service.flush_interval", default: "0s", unit: "seconds",
         doc: "Longest wait for more changes before a bulk request is sent; 0 sends at once, and requests fill by themselves under load." }
