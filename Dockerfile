@@ -4,6 +4,8 @@ WORKDIR /build
 
 # The dependencies alone first, with an empty program: this layer is kept until they change.
 COPY Cargo.toml Cargo.lock ./
+# Cargo.toml names a benchmark, and cargo wants to see its file.
+COPY benches benches
 RUN mkdir src && touch src/lib.rs && echo 'fn main() {}' > src/main.rs \
  && cargo build --release --locked && rm -r src
 
