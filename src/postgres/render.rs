@@ -31,6 +31,7 @@ mod oid {
     pub(super) const BOOL: u32 = 16;
     pub(super) const NUMBERS: [u32; 6] = [20, 21, 23, 700, 701, 1700];
     pub(super) const TIMESTAMPS: [u32; 2] = [1114, 1184];
+    pub(super) const TIMESTAMP: u32 = 1114;
     pub(super) const TIMESTAMP_WITH_TIME_ZONE: u32 = 1184;
     pub(super) const JSON: u32 = 114;
     pub(super) const JSONB: u32 = 3802;
@@ -97,9 +98,30 @@ pub fn id_text(column: &Column, text: &str) -> String {
     match column.type_oid {
         oid::BOOL if text == "t" => "True".to_owned(),
         oid::BOOL => "False".to_owned(),
-        oid::TIMESTAMP_WITH_TIME_ZONE => text.replace("+00", "+00:00"),
+        oid::TIMESTAMP_WITH_TIME_ZONE => with_six_digits(text).replace("+00", "+00:00"),
+        oid::TIMESTAMP => with_six_digits(text),
         _ => text.to_owned(),
     }
+}
+
+/// Python prints the fraction of a second with six digits or not at all.
+fn with_six_digits(text: &str) -> String {
+    let Some((whole, fraction, rest)) = fraction_of(text) else { return text.to_owned() };
+    format!("{whole}.{fraction:0<6}{rest}")
+}
+
+/// PostgreSQL prints it without trailing zeros.
+fn with_fewest_digits(text: &str) -> String {
+    let Some((whole, fraction, rest)) = fraction_of(text) else { return text.to_owned() };
+    format!("{whole}.{}{rest}", fraction.trim_end_matches('0'))
+}
+
+/// What stands before, in and after the fraction of a second.
+fn fraction_of(text: &str) -> Option<(&str, &str, &str)> {
+    let (whole, behind) = text.split_once('.')?;
+    let end = behind.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(behind.len());
+    let (fraction, rest) = behind.split_at_checked(end)?;
+    Some((whole, fraction, rest))
 }
 
 /// The text of a key column from its part of an `_id`, such that the type's input takes it.
@@ -107,7 +129,8 @@ pub fn text_of_id(column: &Column, part: &str) -> String {
     match column.type_oid {
         oid::BOOL if part == "True" => "t".to_owned(),
         oid::BOOL => "f".to_owned(),
-        oid::TIMESTAMP_WITH_TIME_ZONE => part.replace("+00:00", "+00"),
+        oid::TIMESTAMP_WITH_TIME_ZONE => with_fewest_digits(part).replace("+00:00", "+00"),
+        oid::TIMESTAMP => with_fewest_digits(part),
         _ => part.to_owned(),
     }
 }
@@ -252,6 +275,9 @@ mod tests {
             (16, "t", "True"),
             (16, "f", "False"),
             (1184, "2020-01-01 00:00:00+00", "2020-01-01 00:00:00+00:00"),
+            (1184, "2020-01-01 00:00:00.25+00", "2020-01-01 00:00:00.250000+00:00"),
+            (1114, "2020-01-01 00:00:00.000001", "2020-01-01 00:00:00.000001"),
+            (1114, "2020-01-01 00:00:00.5", "2020-01-01 00:00:00.500000"),
             (23, "5", "5"),
         ] {
             let column = column(type_oid, 'X');

@@ -17,11 +17,9 @@ pub struct Followed {
     pub table: Arc<Table>,
     /// The columns that lead upwards; of a root, its key.
     pub columns: BTreeSet<String>,
-    /// The key by which a document's `_meta` names rows of the table. Empty if one of its places has
+    /// The key by which a document's `_id` or `_meta` names rows of the table. Empty if one of its places has
     /// no such key, or its tree keeps no `_meta`: then old rows must carry the columns themselves.
     pub key: Vec<String>,
-    /// Whether it is the root of a tree: an old row must name its document.
-    pub root: bool,
     /// The indexes that it takes part in.
     pub indexes: BTreeSet<String>,
 }
@@ -42,9 +40,6 @@ fn follow_tree(tree: &SchemaTree, followed: &mut BTreeMap<RelationId, Followed>)
         match node.link.as_ref().map(|link| &link.join) {
             None => {
                 place(&tree.key).add(&node.table, tree.key.iter(), followed);
-                if let Some(entry) = followed.get_mut(&node.table.id) {
-                    entry.root = true;
-                }
             }
             Some(Join::Direct(pairs)) => {
                 let columns = pairs.iter().map(|pair| &pair.lower);
@@ -83,7 +78,6 @@ impl Place<'_> {
             table: Arc::clone(table),
             columns: BTreeSet::new(),
             key: key.clone(),
-            root: false,
             indexes: BTreeSet::new(),
         });
         // Several places: the old row must name it in each of them.
@@ -191,7 +185,6 @@ mod tests {
         let followed = followed_tables(&[tree(nodes, true)]);
         assert_eq!(followed.len(), 3, "the view is followed by its base tables");
         let [root, child, through] = &followed[..] else { panic!("three") };
-        assert!(root.root && !child.root && !through.root);
         assert_eq!(columns(root), ["id"]);
         assert_eq!(columns(child), ["code", "t1_id"]);
         assert_eq!(child.key, ["id", "code"], "each place names the row in its own way");

@@ -220,7 +220,7 @@ fn root_key(tree: &SchemaTree, gathered: &Gathered) -> Option<Finding> {
 }
 
 /// Old rows that do not carry what leads to their documents are looked up in the index by the key
-/// that documents hold of them; without that key they cannot be found.
+/// that documents hold of them; without that key they cannot be found. A root's own key is part of it.
 fn coverage(followed: &Followed, gathered: &Gathered) -> Option<Finding> {
     let table = &followed.table;
     let columns: Vec<String> = followed.columns.iter().cloned().collect();
@@ -229,7 +229,7 @@ fn coverage(followed: &Followed, gathered: &Gathered) -> Option<Finding> {
     }
     let names = columns.join("`, `");
     let situation = format!("the replica identity of {} does not cover `{names}`", plain(table));
-    let found = !followed.root && !followed.key.is_empty() && table.identity_covers(&followed.key);
+    let found = !followed.key.is_empty() && table.identity_covers(&followed.key);
     let indexes = followed.indexes.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>();
     let finding = if found {
         let reason = format!(

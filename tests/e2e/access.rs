@@ -41,11 +41,11 @@ fn every_tls_mode_connects_both_connections() {
             .set("PG_SSLROOTCERT", &authority)
             .set("SCHEMA", &file)
             .set("PGSYNCD_NAME", &name);
-        let mut service = builder.start();
+        let service = builder.start();
         service.wait_ready();
         let encrypted = site.texts(&format!(
             "select distinct s.ssl::text from pg_stat_ssl s join pg_stat_activity a using (pid)
-             where a.datname = '{}' and a.application_name like 'pgsyncd%'",
+             where a.datname = '{}' and a.pid <> pg_backend_pid()",
             site.name
         ));
         let expected = if ["disable", "allow"].contains(&mode) { "false" } else { "true" };

@@ -121,8 +121,8 @@ fn a_role_that_may_not_replicate_gets_the_line_that_helps() {
         78,
         &[
             "may not replicate",
-            &format!("ALTER ROLE {role} REPLICATION;"),
-            &format!("GRANT SELECT ON public.thing TO {role};"),
+            &format!("ALTER ROLE \"{role}\" REPLICATION;"),
+            &format!("GRANT SELECT ON \"public\".\"thing\" TO \"{role}\";"),
             "CREATE PUBLICATION",
         ],
     );
@@ -162,7 +162,7 @@ fn a_mapping_that_the_server_refuses_is_told_with_its_reason() {
     let site = Site::new("bad_mapping", TABLE);
     site.schema(
         r#"[{"index": "fine", "nodes": {"table": "thing"}},
-            {"index": "things", "mapping": {"mappings": {"properties": {"name": {"type": "txet"}}}},
+            {"index": "things", "mapping": {"name": {"type": "txet"}},
              "nodes": {"table": "thing"}}]"#,
     );
     refused(&site, &site.service(), 78, &[&site.index("things"), "txet"]);

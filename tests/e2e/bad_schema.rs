@@ -25,7 +25,7 @@ fn refused(test: &str, schema: &str, words: &[&str]) {
 #[test]
 #[ignore = "needs PostgreSQL, Elasticsearch and Redis: tests/services.sh up"]
 fn text_that_is_no_json_is_refused_with_its_place() {
-    refused("bad_json", "[{\"index\": \"x\",\n  \"nodes\": }]", &["schema.json", "line 2"]);
+    refused("bad_json", "[{\"index\": \"x\",\n  \"nodes\": }]", &["not valid JSON", "line 2"]);
 }
 
 #[test]

@@ -37,8 +37,7 @@ fn killed_load(test: &str, store: fn(ServiceBuilder) -> ServiceBuilder) {
              delete from book where id % 100 = {part} + 50; update chapter set book_id = book_id + 1 where id % 99 = {part}"
         ));
     }
-    let mut service = builder.start();
-    service.wait_ready();
+    let service = builder.start_ready();
     let loaded = service.index_figure(&site.index("books"), "load_rows");
     assert!(loaded > 0, "the load was over before it was killed");
     site.expect_library("after two kills in the first load");

@@ -74,8 +74,8 @@ fn the_schemas_own_mapping_and_settings_win() {
         r#"{"index": "things", "meta": false,
             "setting": {"number_of_shards": 2, "number_of_replicas": 0, "refresh_interval": "7s",
               "analysis": {"analyzer": {"plain": {"type": "custom", "tokenizer": "whitespace"}}}},
-            "mapping": {"mappings": {"properties": {"price": {"type": "float"},
-              "name": {"type": "text", "analyzer": "plain"}}}},
+            "mapping": {"price": {"type": "float"},
+              "name": {"type": "text", "analyzer": "plain"}},
             "nodes": {"table": "thing", "columns": ["id", "price", "name"]}}"#,
     );
     site.run("update thing set price = 1");
@@ -106,7 +106,7 @@ fn a_rebuild_replaces_the_index_and_leaves_nothing_of_the_old_one() {
     service.stop();
     site.run("insert into thing values (2, 'y')");
     let builder = site.service();
-    let mut rebuild = builder.clone().arguments(&["--reindex"]).start();
+    let rebuild = builder.clone().arguments(&["--reindex"]).start();
     rebuild.wait_ready();
     site.run("update thing set name = 'z' where id = 1");
     site.expect(

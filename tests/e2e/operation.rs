@@ -75,7 +75,7 @@ fn a_service_is_not_ready_before_its_first_load_is_complete() {
     site.run(THROUGH_KEYS);
     site.run(&crate::library::many(3000, 2));
     site.schema(SCHEMA);
-    let mut service = site.service().set("BLOCK_SIZE", 100).start();
+    let service = site.service().set("BLOCK_SIZE", 100).start();
     service.wait_phase("snapshot");
     let (code, text) = get(&service.url("/ready")).unwrap();
     assert_eq!(code, 503, "{text}");

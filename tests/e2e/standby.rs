@@ -12,7 +12,7 @@ fn a_second_instance_stands_by_and_takes_over_when_the_first_is_killed() {
     site.schema(SCHEMA);
     let builder = ServiceBuilder::with_redis(site.service());
     let first = builder.start_ready();
-    let mut second = builder.start();
+    let second = builder.start();
     second.wait_phase("standby");
     site.run("update book set title = 'by the first' where id = 1");
     site.expect_library("while the second stands by");
@@ -33,7 +33,7 @@ fn a_standby_that_is_stopped_ends_well() {
     site.schema(SCHEMA);
     let builder = ServiceBuilder::with_redis(site.service());
     let first = builder.start_ready();
-    let mut second = builder.start();
+    let second = builder.start();
     second.wait_phase("standby");
     second.stop();
     first.stop();

@@ -113,7 +113,11 @@ fn every_type_is_the_same_after_the_first_load_and_after_a_change() {
     let site = Site::new("values", &tables);
     site.run("set lc_monetary = 'C'");
     site.run(&row(1));
-    site.schema(r#"{"index": "things", "nodes": {"table": "thing"}}"#);
+    // JSON whose values change their type within one document can be kept, not searched.
+    site.schema(
+        r#"{"index": "things", "nodes": {"table": "thing", "transform": {"mapping": {
+            "js": {"type": "object", "enabled": false}, "jb": {"type": "object", "enabled": false}}}}}"#,
+    );
     let _service = site.service().start_ready();
     let mut all = documents("{}");
     all.insert("1".into(), expected(1, "x"));

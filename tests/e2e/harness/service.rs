@@ -1,18 +1,19 @@
 //! The binary as a process: started with a known environment, watched by HTTP, ended by signals.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
 
 use super::servers::get;
 use super::until;
-use super::wait::within;
+use super::wait::pause;
 
 /// A clean stop may take ten seconds, and the machine is busy.
 const STOP_LIMIT: Duration = Duration::from_secs(12);
@@ -30,7 +31,7 @@ pub(crate) struct ServiceBuilder {
 /// A running service; killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Service {
-    child: Child,
+    child: RefCell<Child>,
     address: String,
     log: PathBuf,
     builder: ServiceBuilder,
@@ -89,12 +90,12 @@ impl ServiceBuilder {
             .stderr(file)
             .spawn()
             .unwrap();
-        Service { child, address, log, builder: self.clone() }
+        Service { child: RefCell::new(child), address, log, builder: self.clone() }
     }
 
     /// Starts it, and waits until it is ready.
     pub(crate) fn start_ready(&self) -> Service {
-        let mut service = self.start();
+        let service = self.start();
         service.wait_ready();
         service
     }
@@ -126,7 +127,6 @@ impl ServiceBuilder {
             .args(&self.arguments)
             .current_dir(&self.directory)
             .env_clear()
-            .env("RUST_BACKTRACE", "1")
             .envs(&self.environment);
         command
     }
@@ -141,7 +141,7 @@ impl ServiceBuilder {
 
 impl Service {
     /// Waits until `/ready` says yes.
-    pub(crate) fn wait_ready(&mut self) {
+    pub(crate) fn wait_ready(&self) {
         let url = self.url("/ready");
         until("the service is ready", || {
             self.assert_running();
@@ -153,7 +153,7 @@ impl Service {
     }
 
     /// Waits until the phase of the pipeline is this one.
-    pub(crate) fn wait_phase(&mut self, phase: &str) {
+    pub(crate) fn wait_phase(&self, phase: &str) {
         until(&format!("phase {phase}"), || {
             self.assert_running();
             let status = self.try_status()?;
@@ -164,8 +164,8 @@ impl Service {
         });
     }
 
-    fn assert_running(&mut self) {
-        if let Some(status) = self.child.try_wait().unwrap() {
+    fn assert_running(&self) {
+        if let Some(status) = self.child.borrow_mut().try_wait().unwrap() {
             panic!("the service ended with {status}:\n{}", self.log());
         }
     }
@@ -182,7 +182,10 @@ impl Service {
 
     /// `/status`.
     pub(crate) fn status(&self) -> Json {
-        until("a status", || self.try_status())
+        until("a status", || {
+            self.assert_running();
+            self.try_status()
+        })
     }
 
     fn try_status(&self) -> Result<Json, String> {
@@ -202,21 +205,23 @@ impl Service {
 
     /// Its process.
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.child.borrow().id()
     }
 
     /// SIGKILL.
-    pub(crate) fn kill(mut self) -> ServiceBuilder {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+    pub(crate) fn kill(self) -> ServiceBuilder {
+        let mut child = self.child.borrow_mut();
+        child.kill().unwrap();
+        child.wait().unwrap();
         self.builder.clone()
     }
 
     /// SIGTERM: it must end within its limit, with 0.
-    pub(crate) fn stop(mut self) -> ServiceBuilder {
-        let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+    pub(crate) fn stop(self) -> ServiceBuilder {
+        let sent =
+            Command::new("kill").args(["-TERM", &self.child.borrow().id().to_string()]).status();
         assert!(sent.unwrap().success());
-        let code = wait_exit(&mut self.child, STOP_LIMIT);
+        let code = wait_exit(&mut self.child.borrow_mut(), STOP_LIMIT);
         assert_eq!(code, Some(0), "{}", self.log());
         self.builder.clone()
     }
@@ -225,8 +230,9 @@ impl Service {
 impl Drop for Service {
     fn drop(&mut self) {
         // One that ended already cannot be killed.
-        if self.child.kill().is_ok() {
-            self.child.wait().unwrap();
+        let child = self.child.get_mut();
+        if child.kill().is_ok() {
+            child.wait().unwrap();
         }
     }
 }
@@ -239,24 +245,18 @@ pub(crate) fn index_figure(status: &Json, index: &str, figure: &str) -> u64 {
     found.and_then(|it| it[figure].as_u64()).unwrap_or_default()
 }
 
+/// Waits for the end; kills what does not end.
 fn wait_exit(child: &mut Child, limit: Duration) -> Option<i32> {
-    let pid = child.id();
-    let mut killed = false;
-    let status = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        within(limit, "the process ends", || {
-            child.try_wait().unwrap().ok_or_else(|| format!("process {pid} runs"))
-        })
-    }));
-    status
-        .unwrap_or_else(|panic| {
-            if !killed {
-                killed = true;
-                child.kill().unwrap();
-                child.wait().unwrap();
-            }
-            std::panic::resume_unwind(panic)
-        })
-        .code()
+    let began = Instant::now();
+    while began.elapsed() < limit {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code();
+        }
+        pause();
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    panic!("the process did not end within {limit:?}");
 }
 
 /// Below the range from which the kernel takes the ports of outgoing connections, and each once.
