@@ -15,7 +15,9 @@ use crate::plan::holders::Search;
 use crate::plan::lookup::{Lookup, Start};
 use crate::plan::{EntryId, RootKey};
 use crate::postgres::render::search_term;
-use crate::postgres::{Relation, RelationId, Table, TableKind, TransactionId, Tuple, Value};
+use crate::postgres::{
+    Relation, RelationId, ReplicaIdentity, Table, TableKind, TransactionId, Tuple, Value,
+};
 use crate::schema::tree::{ColumnPair, Join, NodeId, SchemaTree};
 use crate::source::{Change, OldTuple, TransactionPart};
 
@@ -182,8 +184,12 @@ impl Climb {
             Known::Values(values) => climbed.step(place.entry, step, direct.as_deref(), values),
             Known::Nothing => {}
             Known::Unknown => match sides.new_values(key) {
-                Known::Values(values) => climbed.step(place.entry, row, None, values),
-                Known::Nothing | Known::Unknown => self.search_table(place, climbed),
+                Known::Values(values) if !key.is_empty() => {
+                    climbed.step(place.entry, row, None, values);
+                }
+                Known::Values(_) | Known::Nothing | Known::Unknown => {
+                    self.search_table(place, climbed);
+                }
             },
         }
         match sides.old_values(&place.table, join) {
@@ -196,16 +202,20 @@ impl Climb {
     /// Asks the documents who holds the row as it was.
     fn search_row(&self, place: &Place, key: &[String], sides: &Sides<'_>, climbed: &mut Climbed) {
         let has_meta = self.tree(place.entry).is_some_and(|tree| tree.meta);
-        match sides.old_values(&place.table, key) {
+        let terms = match sides.old_values(&place.table, key) {
             Known::Values(values) if has_meta && !key.is_empty() => {
-                let terms = key.iter().zip(&values).map(|(name, text)| {
-                    place.table.column(name).map_or_else(|| text.clone(), |c| search_term(c, text))
-                });
-                let held = HeldRow { table: place.table.name.clone(), columns: key.to_vec() };
-                climbed.held.entry((place.entry, held)).or_default().insert(terms.collect());
+                let columns = key.iter().map(|name| place.table.column(name));
+                let terms = columns.zip(&values).map(|(column, text)| search_term(column?, text));
+                terms.collect::<Option<Values>>()
             }
-            Known::Values(_) | Known::Nothing | Known::Unknown => self.search_table(place, climbed),
-        }
+            Known::Values(_) | Known::Nothing | Known::Unknown => None,
+        };
+        let Some(terms) = terms else {
+            self.search_table(place, climbed);
+            return;
+        };
+        let held = HeldRow { table: place.table.name.clone(), columns: key.to_vec() };
+        climbed.held.entry((place.entry, held)).or_default().insert(terms);
     }
 
     /// Asks for every document that holds rows of the table.
@@ -249,29 +259,61 @@ impl Sides<'_> {
 
     /// The values that the row had; [`Known::Nothing`] if there was no row.
     fn old_values(&self, table: &Table, columns: &[String]) -> Known {
-        let covered = || identity_covers(self.relation, table, columns);
-        let is_partitioned = table.kind == TableKind::Partitioned;
         match self.old {
             Old::Absent => Known::Nothing,
-            // Published through its root, a partitioned table's tuple is marked by the root's identity
-            // and filled by the leaf's: a FULL root over a DEFAULT leaf sends nulls.
-            Old::Full(_) if is_partitioned && !table.identity_covers(columns) => Known::Unknown,
+            Old::Unchanged if identity_covers(self.relation, table, columns) => {
+                self.new_values(columns)
+            }
+            Old::Unchanged => Known::Unknown,
+            // Columns of a key are never null: a null is a column that the tuple does not carry.
+            Old::Key(tuple) => known(self.relation, tuple, columns).or_not_carried(),
+            Old::Full(tuple) if self.may_be_key_only(table, tuple, columns) => {
+                known(self.relation, tuple, columns).or_not_carried()
+            }
             Old::Full(tuple) => known(self.relation, tuple, columns),
-            Old::Key(tuple) if covered() => known(self.relation, tuple, columns),
-            Old::Unchanged if covered() => self.new_values(columns),
-            Old::Key(_) | Old::Unchanged => Known::Unknown,
+        }
+    }
+
+    /// Published through its root, a partitioned table's tuple is marked by the root's identity and
+    /// filled by the leaf's: a FULL root over a DEFAULT leaf sends nulls. The leaf's identity of today
+    /// need not be that of the change, so a tuple without any value beside the key is not trusted.
+    fn may_be_key_only(&self, table: &Table, tuple: &Tuple, columns: &[String]) -> bool {
+        let carries_more = || {
+            let values = self.relation.columns.iter().zip(&tuple.0);
+            values.into_iter().any(|(column, value)| {
+                *value != Value::Null && !table.primary_key.contains(&column.name)
+            })
+        };
+        table.kind == TableKind::Partitioned && !(table.identity_covers(columns) && carries_more())
+    }
+}
+
+impl Known {
+    /// For tuples in which a null may stand for a value that is not carried.
+    fn or_not_carried(self) -> Self {
+        match self {
+            Self::Nothing => Self::Unknown,
+            Self::Values(_) | Self::Unknown => self,
         }
     }
 }
 
-/// Whether the identity under which the change was *written* carries the columns. The catalog of today
-/// may say more than the WAL of yesterday has, so the Relation message decides; for a partitioned
-/// table, which is named by its root while tuples follow the leaf, the leaves have to agree.
+/// Whether an update without an old tuple left the columns as they were.
+///
+/// The catalog of today may say more than the WAL of yesterday has, so the Relation message decides.
+/// A partitioned table is named there by its root while tuples follow the leaf, so the leaves have to
+/// agree. A FULL leaf always sends the old tuple: if all are FULL, the leaf had another identity when
+/// the change was made, of which nothing is known but that a primary key is in it.
 fn identity_covers(relation: &Relation, table: &Table, columns: &[String]) -> bool {
     let in_message = columns
         .iter()
         .all(|name| relation.columns.iter().any(|column| column.name == *name && column.is_key));
-    in_message && (table.kind != TableKind::Partitioned || table.identity_covers(columns))
+    let in_leaves = || {
+        let was_changed = table.leaves.iter().all(|leaf| leaf.identity == ReplicaIdentity::Full);
+        let in_key = || columns.iter().all(|name| table.primary_key.contains(name));
+        table.identity_covers(columns) && (!was_changed || in_key())
+    };
+    in_message && (table.kind != TableKind::Partitioned || in_leaves())
 }
 
 fn known(relation: &Relation, tuple: &Tuple, columns: &[String]) -> Known {
@@ -337,7 +379,8 @@ fn below(
 }
 
 /// For each column of the document's key, the pair that gives its value; `None` unless the pairs are
-/// exactly the key, in the same types: then equal rows have equal text, and no SQL is needed.
+/// exactly the key, in the same types: then no SQL is needed. Values that are equal in other words
+/// (`1.0` and `1.00`) are the same key to the reader, which also deletes an `_id` that never was.
 fn direct_positions(tree: &SchemaTree, node: NodeId, pairs: &[ColumnPair]) -> Option<Vec<usize>> {
     if pairs.len() != tree.key.len() {
         return None;
