@@ -25,6 +25,7 @@ pub use touched::{
 };
 
 use crate::plan::climb::{Climb, Climbed};
+use crate::postgres::Lsn;
 use crate::postgres::snapshot::InvalidSnapshot;
 use crate::schema::tree::SchemaTree;
 use crate::source::SourceEvent;
@@ -96,13 +97,7 @@ impl<H: Holders> Plan<H> {
             let mut climbed = Climbed::default();
             let mut upto = None;
             for event in events.drain(..) {
-                match event {
-                    SourceEvent::Part(part) => {
-                        climb.climb(&part, &mut climbed);
-                        upto = if part.last { Some(part.end) } else { upto };
-                    }
-                    SourceEvent::Idle(lsn) => upto = Some(lsn),
-                }
+                upto = climb_event(&climb, &event, &mut climbed).or(upto);
             }
             let Some(parts) = self.touch(number, climbed, &output).await? else { break };
             let seal = Sealed { job: Job::Round(number), parts, upto };
@@ -111,5 +106,16 @@ impl<H: Holders> Plan<H> {
             }
         }
         Ok(())
+    }
+}
+
+/// Adds what an event touches; the position that may be acknowledged behind it, if there is one.
+fn climb_event(climb: &Climb, event: &SourceEvent, climbed: &mut Climbed) -> Option<Lsn> {
+    match event {
+        SourceEvent::Part(part) => {
+            climb.climb(part, climbed);
+            part.last.then_some(part.end)
+        }
+        SourceEvent::Idle(lsn) => Some(*lsn),
     }
 }

@@ -155,16 +155,9 @@ impl<H: Holders> Plan<H> {
         let Some(tree) = self.trees.get(entry.0) else { return Ok(Ok(())) };
         let columns: Vec<&Column> =
             tree.key.iter().filter_map(|name| tree.root().table.column(name)).collect();
-        let (found, mut pages) = mpsc::channel::<Vec<String>>(PAGES_QUEUED);
+        let (found, pages) = mpsc::channel::<Vec<String>>(PAGES_QUEUED);
         let searching = self.holders.find(entry, search, found);
-        let gathering = async {
-            while let Some(ids) = pages.recv().await {
-                for key in ids.iter().flat_map(|id| readings(id, &columns)) {
-                    emitter.gather(entry, key).await?;
-                }
-            }
-            Ok(())
-        };
+        let gathering = emitter.gather_pages(entry, &columns, pages);
         let (searched, gathered) = tokio::join!(searching, gathering);
         searched.map_err(PlanError::Holders)?;
         Ok(gathered)
@@ -196,6 +189,21 @@ impl<H: Holders> Plan<H> {
 }
 
 impl Emitter<'_> {
+    /// Takes the pages for its own: once it has given up, the search must not wait for room in them.
+    async fn gather_pages(
+        &mut self,
+        entry: EntryId,
+        columns: &[&Column],
+        mut pages: mpsc::Receiver<Vec<String>>,
+    ) -> Result<(), Closed> {
+        while let Some(ids) = pages.recv().await {
+            for key in ids.iter().flat_map(|id| readings(id, columns)) {
+                self.gather(entry, key).await?;
+            }
+        }
+        Ok(())
+    }
+
     async fn gather(&mut self, entry: EntryId, key: RootKey) -> Result<(), Closed> {
         let keys = self.gathered.entry(entry).or_default();
         keys.insert(key);
