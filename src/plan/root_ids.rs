@@ -12,6 +12,9 @@ const MOST_READINGS: usize = 64;
 
 /// Every way to read `id` as values of these columns.
 pub(crate) fn readings(id: &str, columns: &[&Column]) -> Vec<RootKey> {
+    if let [column] = columns {
+        return vec![RootKey([text_of_id(column, id).into()].into())];
+    }
     let parts: Vec<&str> = id.split('|').collect();
     let mut readings = Vec::new();
     split(&parts, columns, &mut Vec::new(), &mut readings);
@@ -28,6 +31,9 @@ fn split(parts: &[&str], columns: &[&Column], taken: &mut Vec<Box<str>>, out: &m
     let most = parts.len().saturating_sub(rest.len());
     let longest = if may_hold_delimiter(column) { most } else { most.min(1) };
     for length in 1..=longest {
+        if out.len() >= MOST_READINGS {
+            return;
+        }
         let (mine, others) = parts.split_at(length);
         taken.push(text_of_id(column, &mine.join("|")).into());
         split(others, rest, taken, out);
@@ -62,6 +68,7 @@ mod tests {
     fn one_column_takes_everything() {
         assert_eq!(texts("a|b", &[&column(25, 'S')]), [["a|b"]]);
         assert_eq!(texts("True", &[&column(16, 'B')]), [["t"]]);
+        assert_eq!(texts("a|b", &[&column(90_000, 'E')]), [["a|b"]]);
     }
 
     #[test]
@@ -76,5 +83,17 @@ mod tests {
         assert_eq!(texts("1|b|c", &[&number, &text]), [["1", "b|c"]]);
         assert_eq!(texts("a|b|3", &[&text, &number]), [["a|b", "3"]]);
         assert!(texts("1|2|3", &[&number, &number]).is_empty());
+    }
+
+    #[test]
+    fn a_label_of_an_enum_is_never_guessed() {
+        let (label, text) = (column(90_000, 'E'), column(25, 'S'));
+        assert_eq!(texts("new|b|c", &[&label, &text]), [["new", "b|c"]]);
+    }
+
+    #[test]
+    fn a_hostile_key_has_a_bounded_number_of_readings() {
+        let text = column(25, 'S');
+        assert_eq!(readings(&"|".repeat(300), &[&text, &text, &text]).len(), MOST_READINGS);
     }
 }

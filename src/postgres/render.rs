@@ -29,6 +29,8 @@ pub enum Rendering {
 /// Oids of `pg_type` that never change (`pg_type.dat`).
 mod oid {
     pub(super) const BOOL: u32 = 16;
+    /// `"char"`, a string to PostgreSQL 14 and "internal" since 15.
+    pub(super) const CHAR: u32 = 18;
     pub(super) const NUMBERS: [u32; 6] = [20, 21, 23, 700, 701, 1700];
     pub(super) const TIMESTAMPS: [u32; 2] = [1114, 1184];
     pub(super) const TIMESTAMP: u32 = 1114;
@@ -135,20 +137,27 @@ pub fn text_of_id(column: &Column, part: &str) -> String {
     }
 }
 
-/// The term that finds a column's value where a document's `_meta` holds it.
-pub fn search_term(column: &Column, text: &str) -> Box<str> {
+/// The term that finds a column's value where a document's `_meta` holds it; `None` if it is held
+/// there as a list or an object, of which the WAL's text says nothing.
+pub fn search_term(column: &Column, text: &str) -> Option<Box<str>> {
     let mut json = Vec::new();
-    Rendering::of(column).write(Some(text), &mut json);
-    match serde_json::from_slice(&json) {
-        Ok(serde_json::Value::String(term)) => term.into(),
-        Ok(_) | Err(_) => String::from_utf8_lossy(&json).into(),
+    match Rendering::of(column) {
+        Rendering::Json | Rendering::LooseJson => return None,
+        Rendering::ThroughJsonb if matches!(column.type_category, 'A' | 'C') => return None,
+        // Every other type that `to_jsonb` does not know becomes a string of its text.
+        Rendering::ThroughJsonb | Rendering::Text => return Some(text.into()),
+        rendering @ (Rendering::Number | Rendering::Boolean | Rendering::Timestamp) => {
+            rendering.write(Some(text), &mut json);
+        }
     }
+    let term = String::from_utf8_lossy(&json);
+    Some(term.trim_matches('"').into())
 }
 
-/// Whether the `_id` delimiter may be part of the column's text.
+/// Whether the `_id` delimiter may be part of the column's text, and any text is a value of its type:
+/// a part of an `_id` that is no value (of an enum, say) would fail in every statement.
 pub fn may_hold_delimiter(column: &Column) -> bool {
-    matches!(column.type_category, 'S' | 'E' | 'U' | 'Z' | 'C' | 'A')
-        && !matches!(column.type_oid, 17 | 2950)
+    column.type_category == 'S' || column.type_oid == oid::CHAR
 }
 
 fn needs_escape(byte: u8) -> bool {
