@@ -129,7 +129,7 @@ async fn open(
                 tracing::trace!(%snapshot, "a transaction is not visible yet, reading again");
             }
             // Somebody waits for an exclusive lock on a table of the tree: let them through.
-            Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+            Err(error) if is_lock_trouble(&error) => {
                 tracing::info!(index = %tree.index, "a table is locked, reading again");
             }
             Err(error) => return Err(DocumentError::Read(error)),
@@ -138,6 +138,10 @@ async fn open(
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(VISIBILITY_WAIT.1);
     }
+}
+
+fn is_lock_trouble(error: &tokio_postgres::Error) -> bool {
+    matches!(error.code(), Some(&SqlState::LOCK_NOT_AVAILABLE | &SqlState::T_R_DEADLOCK_DETECTED))
 }
 
 fn snapshot_of(messages: &[SimpleQueryMessage]) -> Result<Snapshot, DocumentError> {
@@ -188,14 +192,16 @@ async fn rows_of(
     sql: &str,
     room: &mut usize,
 ) -> Result<Option<Vec<(u32, SqlRow)>>, DocumentError> {
-    /// What a row takes beside its values.
+    /// What a row, and each of its values, takes beside the text.
     const ROW_OVERHEAD: usize = 64;
+    const VALUE_OVERHEAD: usize = size_of::<Option<std::ops::Range<usize>>>();
     let stream = client.simple_query_raw(sql).await.map_err(DocumentError::Read)?;
     pin_mut!(stream);
     let mut rows = Vec::new();
     while let Some(message) = stream.try_next().await.map_err(DocumentError::Read)? {
         let SimpleQueryMessage::Row(row) = message else { continue };
-        let bytes: usize = (0..row.len()).map(|at| row.get(at).map_or(0, str::len)).sum();
+        let text: usize = (0..row.len()).map(|at| row.get(at).map_or(0, str::len)).sum();
+        let bytes = text + row.len() * VALUE_OVERHEAD;
         match room.checked_sub(bytes + ROW_OVERHEAD) {
             Some(left) => *room = left,
             None => return Ok(None),

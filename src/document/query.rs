@@ -17,7 +17,8 @@ use crate::schema::tree::{ColumnPair, Join, Link, Node, NodeId, SchemaTree};
 ///
 /// The tables are locked *before* the snapshot is taken: TRUNCATE and rewriting ALTER TABLE are not
 /// MVCC-safe, a snapshot older than them would read an empty table. ACCESS SHARE needs SELECT only;
-/// materialised views and foreign tables cannot be locked.
+/// materialised views and foreign tables cannot be locked. The wait is shorter than the server's
+/// `deadlock_timeout` (1 s): where a migration and we wait for each other, we give way, not it.
 pub(crate) fn open_snapshot(tree: &SchemaTree) -> String {
     let lockable = |kind: TableKind| {
         matches!(kind, TableKind::Table | TableKind::Partitioned | TableKind::View)
@@ -32,7 +33,7 @@ pub(crate) fn open_snapshot(tree: &SchemaTree) -> String {
         String::new()
     } else {
         format!(
-            "set local lock_timeout = '2s'; lock table {} in access share mode;",
+            "set local lock_timeout = '500ms'; lock table {} in access share mode;",
             tables.join(", ")
         )
     };
@@ -53,7 +54,7 @@ pub(crate) fn root_by_keys(tree: &SchemaTree, layout: &NodeLayout, keys: &[RootK
         "select 0, {} from {keys} join {} c on {} {}",
         layout.select.join(", "),
         root.table.qualified(),
-        equals(&root.table, tree.key.iter(), "c"),
+        equals((&root.table, &root.table), tree.key.iter().zip(&tree.key), "c"),
         filter(tree, "where"),
     )
 }
@@ -106,7 +107,8 @@ fn child_from(node: &Node, link: &Link, parent: &Table, keys: &JoinKeys) -> Stri
     match &link.join {
         Join::Direct(pairs) => {
             let keys = unnest(parent, pairs.iter().map(|pair| &pair.upper), keys);
-            format!("{keys} join {child} c on {}", equals(&node.table, lower(pairs), "c"))
+            let on = equals((parent, &node.table), sides(pairs), "c");
+            format!("{keys} join {child} c on {on}")
         }
         Join::Through { table, upper, lower: below } => {
             let keys = unnest(parent, upper.iter().map(|pair| &pair.upper), keys);
@@ -114,14 +116,15 @@ fn child_from(node: &Node, link: &Link, parent: &Table, keys: &JoinKeys) -> Stri
                 .iter()
                 .map(|pair| {
                     let (t, c) = (quote_identifier(&pair.upper), quote_identifier(&pair.lower));
-                    let operator = operator(&node.table, &pair.lower);
+                    let operator =
+                        operator(table.column(&pair.upper), node.table.column(&pair.lower));
                     format!("t.{t} {operator} c.{c}")
                 })
                 .collect();
             format!(
                 "{keys} join {} t on {} join {child} c on {}",
                 table.qualified(),
-                equals(table, lower(upper), "t"),
+                equals((parent, table), sides(upper), "t"),
                 pairs.join(" and "),
             )
         }
@@ -138,6 +141,6 @@ fn order_by(node: &Node) -> String {
     format!(" order by {}", columns.join(", "))
 }
 
-fn lower(pairs: &[ColumnPair]) -> impl Iterator<Item = &String> {
-    pairs.iter().map(|pair| &pair.lower)
+fn sides(pairs: &[ColumnPair]) -> impl Iterator<Item = (&String, &String)> {
+    pairs.iter().map(|pair| (&pair.upper, &pair.lower))
 }

@@ -8,6 +8,7 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::plan::climb::Values;
 use crate::plan::{EntryId, PlanError, RootKey};
+use crate::postgres::Table;
 use crate::postgres::sql::{JoinKeys, equals, operator, quote_identifier, unnest};
 use crate::schema::tree::{ColumnPair, Join, Link, NodeId, SchemaTree};
 
@@ -82,15 +83,16 @@ fn first_step(tree: &SchemaTree, lookup: &Lookup, link: &Link, values: &[Values]
         }
         (Start::ThroughRow, Join::Through { table, upper, .. }) => {
             let mut from = rows_by(table, &table.primary_key, &through(id), values);
-            join_upper(tree, link.parent, &through(id), upper, &mut from);
+            join_upper(tree, link.parent, (table, &through(id)), upper, &mut from);
             from
         }
         (Start::Lower, Join::Through { table, upper, lower }) => {
             let columns = lower.iter().map(|pair| &pair.lower);
             let keys = unnest(&node.table, columns, &join_keys(values));
-            let on = equals(table, lower.iter().map(|pair| &pair.upper), &through(id));
+            let pairs = lower.iter().map(|pair| (&pair.lower, &pair.upper));
+            let on = equals((&node.table, table), pairs, &through(id));
             let mut from = format!("{keys} join {} {} on {on}", table.qualified(), through(id));
-            join_upper(tree, link.parent, &through(id), upper, &mut from);
+            join_upper(tree, link.parent, (table, &through(id)), upper, &mut from);
             from
         }
         (Start::Upper | Start::Lower | Start::ThroughRow, join) => {
@@ -100,39 +102,37 @@ fn first_step(tree: &SchemaTree, lookup: &Lookup, link: &Link, values: &[Values]
             };
             let keys = unnest(table, pairs.iter().map(|pair| &pair.lower), &join_keys(values));
             let parent = tree.node(link.parent);
-            let columns = pairs.iter().map(|pair| &pair.upper);
-            let on = equals(&parent.table, columns, &alias(link.parent));
+            let pairs = pairs.iter().map(|pair| (&pair.lower, &pair.upper));
+            let on = equals((table, &parent.table), pairs, &alias(link.parent));
             format!("{keys} join {} {} on {on}", parent.table.qualified(), alias(link.parent))
         }
     }
 }
 
-fn rows_by(
-    table: &crate::postgres::Table,
-    key: &[String],
-    alias: &str,
-    values: &[Values],
-) -> String {
+fn rows_by(table: &Table, key: &[String], alias: &str, values: &[Values]) -> String {
     let keys = unnest(table, key.iter(), &join_keys(values));
-    format!("{keys} join {} {alias} on {}", table.qualified(), equals(table, key.iter(), alias))
+    let on = equals((table, table), key.iter().zip(key), alias);
+    format!("{keys} join {} {alias} on {on}", table.qualified())
 }
 
 /// Appends the join from a node (already in `from`) to its parent.
 fn join_parent(tree: &SchemaTree, id: NodeId, link: &Link, from: &mut String) {
     match &link.join {
-        Join::Direct(pairs) => join_upper(tree, link.parent, &alias(id), pairs, from),
+        Join::Direct(pairs) => {
+            join_upper(tree, link.parent, (&tree.node(id).table, &alias(id)), pairs, from);
+        }
         Join::Through { table, upper, lower } => {
             let node = &tree.node(id).table;
             let on: Vec<String> = lower
                 .iter()
                 .map(|pair| {
                     let (t, c) = (quote_identifier(&pair.upper), quote_identifier(&pair.lower));
-                    let operator = operator(node, &pair.lower);
+                    let operator = operator(table.column(&pair.upper), node.column(&pair.lower));
                     format!("{}.{t} {operator} {}.{c}", through(id), alias(id))
                 })
                 .collect();
             append_join(&table.qualified(), &through(id), &on, from);
-            join_upper(tree, link.parent, &through(id), upper, from);
+            join_upper(tree, link.parent, (table, &through(id)), upper, from);
         }
     }
 }
@@ -140,7 +140,7 @@ fn join_parent(tree: &SchemaTree, id: NodeId, link: &Link, from: &mut String) {
 fn join_upper(
     tree: &SchemaTree,
     parent: NodeId,
-    below: &str,
+    (lower, below): (&Table, &str),
     pairs: &[ColumnPair],
     from: &mut String,
 ) {
@@ -149,7 +149,8 @@ fn join_upper(
         .iter()
         .map(|pair| {
             let (u, l) = (quote_identifier(&pair.upper), quote_identifier(&pair.lower));
-            format!("{}.{u} {} {below}.{l}", alias(parent), operator(table, &pair.upper))
+            let operator = operator(table.column(&pair.upper), lower.column(&pair.lower));
+            format!("{}.{u} {operator} {below}.{l}", alias(parent))
         })
         .collect();
     append_join(&table.qualified(), &alias(parent), &on, from);

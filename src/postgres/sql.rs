@@ -12,6 +12,15 @@ pub struct JoinKeys {
     pub columns: Vec<Vec<Box<str>>>,
 }
 
+impl JoinKeys {
+    /// Appends one key, a value for each column.
+    pub fn push(&mut self, values: &[&str]) {
+        for (column, value) in self.columns.iter_mut().zip(values) {
+            column.push((*value).into());
+        }
+    }
+}
+
 /// Quotes an SQL identifier: `a"b` becomes `"a""b"`.
 pub fn quote_identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
@@ -69,23 +78,31 @@ pub fn unnest<'a>(
     )
 }
 
-/// `k.v0 = c."a" and …`: the keys against these columns of a table.
-pub fn equals<'a>(table: &Table, columns: impl Iterator<Item = &'a String>, alias: &str) -> String {
-    let pairs: Vec<String> = columns
+/// `k.v0 = c."a" and …`: the keys, whose values are of `source`'s columns, against the columns of
+/// `target`, pairwise.
+pub fn equals<'a>(
+    (source, target): (&Table, &Table),
+    pairs: impl Iterator<Item = (&'a String, &'a String)>,
+    alias: &str,
+) -> String {
+    let pairs: Vec<String> = pairs
         .enumerate()
-        .map(|(at, name)| {
-            format!("k.v{at} {} {alias}.{}", operator(table, name), quote_identifier(name))
+        .map(|(at, (value, name))| {
+            let operator = operator(source.column(value), target.column(name));
+            format!("k.v{at} {operator} {alias}.{}", quote_identifier(name))
         })
         .collect();
     pairs.join(" and ")
 }
 
-/// The equality of a column's type. Sessions have an empty `search_path`: an extension's operator
+/// The equality of two columns. Sessions have an empty `search_path`: an extension's operator
 /// (`citext`) is named with the schema of its type, or the comparison would silently be that of `text`.
-pub fn operator(table: &Table, column: &str) -> String {
-    table
-        .column(column)
-        .and_then(extension_schema)
+/// Between an extension's type and another it is that of `text`, on both sides of the join alike: the
+/// extension has no operator for the pair.
+pub fn operator(left: Option<&Column>, right: Option<&Column>) -> String {
+    let of_both = left.zip(right).filter(|(left, right)| left.type_oid == right.type_oid);
+    of_both
+        .and_then(|(column, _)| extension_schema(column))
         .map_or_else(|| "=".to_owned(), |schema| format!("operator({schema}.=)"))
 }
 
