@@ -2,20 +2,23 @@
 //! row any more. Pure.
 
 use std::collections::HashSet;
+use std::iter::Peekable;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::error::Category;
 use serde_json::{Map, Value as Json};
 
-use crate::document::fetch::Fetched;
 use crate::document::layout::Layout;
-use crate::document::merge::{Merge, Merged, append_field, id_of};
+use crate::document::merge::{Merge, Merged, NodeRows, Row, append_field, id_of, identify};
 use crate::document::transform::Transforms;
 use crate::document::{Document, DocumentBatch, DocumentId, SnapshotVersion};
 use crate::plan::{EntryId, Job, Receipt, RootKey, Selection};
 use crate::postgres::Snapshot;
 use crate::schema::tree::{NodeId, SchemaTree};
+
+/// Bytes of bodies after which a batch is handed on.
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
 
 /// A document entry as the workers know it.
 #[derive(Clone, Debug)]
@@ -34,22 +37,46 @@ impl Entry {
         Self { tree, layout, transforms, generation }
     }
 
-    /// The documents of a snapshot. Selected keys without a row are deletes.
-    pub(crate) fn finish(&self, rows: &Fetched, selection: &Selection) -> DocumentBatch {
-        let version = SnapshotVersion::of(self.generation, &rows.snapshot);
-        let mut batch = empty_batch();
+    /// The documents of a snapshot, in batches of bounded bytes: a row that many documents share was
+    /// read once and is written in each. Selected keys without a row are deletes. One batch at least;
+    /// the last has `batches` set, to a number that the worker knows.
+    pub(crate) fn finish<'a, R: Row>(
+        &'a self,
+        (snapshot, nodes): (&Snapshot, &'a [NodeRows<R>]),
+        selection: &Selection,
+    ) -> impl Iterator<Item = DocumentBatch> + use<'a, R> {
+        let version = SnapshotVersion::of(self.generation, snapshot);
         let mut seen: HashSet<String> = HashSet::new();
-        for merged in Merge::new(&self.layout, &rows.nodes).documents() {
-            if !seen.insert(merged.id.clone()) {
-                continue;
+        let rows = self.distinct(nodes, &mut seen);
+        let keys = match selection {
+            Selection::Keys(keys) => keys.as_slice(),
+            Selection::Range(_) => &[],
+        };
+        let deletes = self.deletes(keys, &mut seen, version);
+        let mut merge = Merge::new(&self.layout, nodes);
+        let made = rows.into_iter().filter_map(move |number| merge.document(number));
+        let mut documents = made
+            .map(move |merged| (merged.ambiguous, self.document(merged, version)))
+            .chain(deletes.into_iter().map(|document| (0, document)))
+            .peekable();
+        let mut is_over = false;
+        std::iter::from_fn(move || {
+            if is_over {
+                return None;
             }
-            batch.ambiguous += merged.ambiguous;
-            batch.documents.push(self.document(merged, version));
-        }
-        if let Selection::Keys(keys) = selection {
-            self.add_deletes(keys, &mut seen, version, &mut batch.documents);
-        }
-        batch
+            let batch = take_batch(&mut documents);
+            is_over = batch.batches.is_some();
+            Some(batch)
+        })
+    }
+
+    /// Root rows, the first of each id: keys that are equal in other words read the same row.
+    fn distinct<R: Row>(&self, nodes: &[NodeRows<R>], seen: &mut HashSet<String>) -> Vec<usize> {
+        let (Some(layout), Some(root)) = (self.layout.node(NodeId::ROOT), nodes.first()) else {
+            return Vec::new();
+        };
+        let ids = root.rows.iter().map(|row| identify(layout, row)).enumerate();
+        ids.filter_map(|(number, id)| seen.insert(id?.0).then_some(number)).collect()
     }
 
     /// The one document of a selection that PostgreSQL cannot read, as refused; `None` if there are
@@ -74,17 +101,17 @@ impl Entry {
             body: None,
             refused: Some(reason.into()),
         };
-        Some(DocumentBatch { documents: vec![document], ..empty_batch() })
+        Some(DocumentBatch { documents: vec![document], batches: Some(0), ..empty_batch() })
     }
 
-    fn add_deletes(
+    fn deletes(
         &self,
         keys: &[RootKey],
         seen: &mut HashSet<String>,
         version: SnapshotVersion,
-        documents: &mut Vec<Document>,
-    ) {
-        let Some(root) = self.layout.node(NodeId::ROOT) else { return };
+    ) -> Vec<Document> {
+        let Some(root) = self.layout.node(NodeId::ROOT) else { return Vec::new() };
+        let mut documents = Vec::new();
         for key in keys {
             let id = id_of(root, key);
             if !seen.insert(id.clone()) {
@@ -100,6 +127,7 @@ impl Entry {
                 refused: None,
             });
         }
+        documents
     }
 
     fn document(&self, merged: Merged, version: SnapshotVersion) -> Document {
@@ -136,6 +164,19 @@ impl Entry {
         open.push(b'}');
         Ok((Bytes::from(open), routing))
     }
+}
+
+/// Takes documents until they are enough for one batch, or none is left: then `batches` is set.
+fn take_batch(documents: &mut Peekable<impl Iterator<Item = (u64, Document)>>) -> DocumentBatch {
+    let mut batch = empty_batch();
+    let mut bytes = 0;
+    while let Some((ambiguous, document)) = documents.next_if(|_| bytes < BATCH_BYTES) {
+        bytes += document.body.as_ref().map_or(0, Bytes::len);
+        batch.ambiguous += ambiguous;
+        batch.documents.push(document);
+    }
+    batch.batches = documents.peek().is_none().then_some(0);
+    batch
 }
 
 /// To be addressed by the worker.

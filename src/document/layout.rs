@@ -27,8 +27,6 @@ pub(crate) struct NodeLayout {
     pub(crate) select: Vec<String>,
     /// Fields of the object, in order.
     pub(crate) fields: Vec<Field>,
-    /// Key columns in the order of the node's key.
-    pub(crate) key: Vec<Position>,
     /// The root's key columns in the order of `_id`; empty below.
     pub(crate) id: Vec<(Position, Column)>,
     /// Values that go into `_meta`.
@@ -65,11 +63,14 @@ pub(crate) struct MetaValue {
     pub(crate) rendering: Rendering,
 }
 
+/// `"column":`, escaped, and its slot.
+pub(crate) type MetaColumn = (Vec<u8>, usize);
+
 /// `{"table": {"column": […]}}`: the slots, grouped as they are written.
 #[derive(Debug, Default)]
 pub(crate) struct MetaLayout {
-    /// `"table":{` and its columns `"column":` with the slot.
-    pub(crate) tables: Vec<(Vec<u8>, Vec<(Vec<u8>, usize)>)>,
+    /// `"table":`, escaped, and its columns.
+    pub(crate) tables: Vec<(Vec<u8>, Vec<MetaColumn>)>,
     /// Slot of the root's first key column.
     pub(crate) root: usize,
     pub(crate) slots: usize,
@@ -103,7 +104,6 @@ impl NodeLayout {
             .filter(|output| !labels.contains(&output.field.as_str()))
             .map(|output| field(&node.table, output, &mut select))
             .collect();
-        let key = node.key.iter().map(|name| select.column("c", name)).collect();
         let id_names: &[String] = if node.link.is_none() { &tree.key } else { &[] };
         let id = id_names
             .iter()
@@ -114,7 +114,7 @@ impl NodeLayout {
             .map(|(alias, table, column)| meta_value(alias, table, column, &mut select, slots))
             .collect();
         let children = node.children.iter().map(|c| child(tree, *c, &mut select)).collect();
-        Self { select: select.expressions, fields, key, id, meta, children }
+        Self { select: select.expressions, fields, id, meta, children }
     }
 }
 
@@ -153,8 +153,10 @@ fn json_path(plain: &str, path: &JsonPath, column: Rendering) -> (String, Render
             format!("{}::text[]", quote_literal(&array_literal(&step.keys)))
         } else {
             let key = step.keys.first().map_or("", String::as_str);
-            let position = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_digit());
-            if position { key.to_owned() } else { quote_literal(key) }
+            let only_digits = key.bytes().all(|byte| byte.is_ascii_digit());
+            // More digits than an `integer` has are no position: the operator would not exist.
+            let is_position = only_digits && key.parse::<i32>().is_ok();
+            if is_position { key.to_owned() } else { quote_literal(key) }
         };
         expression = format!("{expression} {operator} {operand}");
     }

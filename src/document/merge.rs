@@ -1,5 +1,6 @@
 //! Flat rows of all nodes of a tree → the JSON of each document. Pure.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use crate::document::layout::{ChildLayout, Layout, MetaLayout, NodeLayout, Position};
@@ -64,15 +65,14 @@ impl<R: Row> NodeRows<R> {
         let mut ordinals = Vec::with_capacity(self.rows.len());
         for row in &self.rows {
             let values: Option<Vec<&str>> = join.iter().map(|at| row.value(*at)).collect();
-            ordinals.push(values.map(|values| {
-                let next = u32::try_from(known.len()).unwrap_or(u32::MAX).saturating_add(1);
+            let next = u32::try_from(known.len()).unwrap_or(u32::MAX).saturating_add(1);
+            let ordinal = values.map(|values| {
                 *known.entry(values).or_insert_with_key(|values| {
-                    for (column, value) in keys.columns.iter_mut().zip(values) {
-                        column.push((*value).into());
-                    }
+                    keys.push(values);
                     next
                 })
-            }));
+            });
+            ordinals.push(ordinal);
         }
         self.ordinals.push(ordinals);
         keys
@@ -97,13 +97,8 @@ impl<'a, R: Row> Merge<'a, R> {
         Self { layout, nodes, slots: vec![Vec::new(); layout.meta.slots], ambiguous: 0 }
     }
 
-    /// The documents, in the order of the root rows.
-    pub(crate) fn documents(mut self) -> impl Iterator<Item = Merged> {
-        let rows = self.nodes.first().map_or(0, |root| root.rows.len());
-        (0..rows).filter_map(move |number| self.document(number))
-    }
-
-    fn document(&mut self, number: usize) -> Option<Merged> {
+    /// The document of a root row; `None` if its key is null.
+    pub(crate) fn document(&mut self, number: usize) -> Option<Merged> {
         let layout = self.layout.node(NodeId::ROOT)?;
         let row = self.nodes.first()?.rows.get(number)?;
         let (id, key) = identify(layout, row)?;
@@ -171,8 +166,9 @@ impl<'a, R: Row> Merge<'a, R> {
                 let layout = layouts.node(child.node);
                 if let (Some(layout), Some(row)) = (layout, row) {
                     self.remember(layout, row);
-                    if let Some(field) = layout.fields.first() {
-                        field.rendering.write(row.value(field.position), out);
+                    match layout.fields.first() {
+                        Some(field) => field.rendering.write(row.value(field.position), out),
+                        None => out.extend_from_slice(b"null"),
                     }
                 }
             }
@@ -255,12 +251,15 @@ fn write_meta(layout: &MetaLayout, slots: &mut [Vec<Vec<u8>>]) -> Vec<u8> {
     out
 }
 
-/// Numbers without fraction by size, everything else by bytes.
-fn compare(a: &[u8], b: &[u8]) -> std::cmp::Ordering {
+/// Numbers without fraction by size, before everything else by bytes: a total order, which a
+/// comparison by the kind of both sides would not be (`9 < 10`, `10 < 5.5`, `5.5 < 9`).
+fn compare(a: &[u8], b: &[u8]) -> Ordering {
     let number = |json: &[u8]| std::str::from_utf8(json).ok()?.parse::<i64>().ok();
     match (number(a), number(b)) {
         (Some(a), Some(b)) => a.cmp(&b),
-        _ => a.cmp(b),
+        (Some(_), None) => Ordering::Less,
+        (None, Some(_)) => Ordering::Greater,
+        (None, None) => a.cmp(b),
     }
 }
 

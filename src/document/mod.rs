@@ -22,8 +22,8 @@ use tokio_postgres::Client;
 pub use batch::{Document, DocumentBatch, DocumentId, SnapshotVersion};
 pub use finish::Entry;
 
-use crate::document::fetch::{Outcome, fetch, keys_of};
-use crate::plan::{KeyRange, Selection, Touched};
+use crate::document::fetch::{Fetched, Outcome, fetch, keys_of};
+use crate::plan::{EntryId, KeyRange, Receipt, RootKey, Selection, Touched};
 use crate::postgres::snapshot::InvalidSnapshot;
 
 /// Bytes of rows that one read may take, unless it reads a single document.
@@ -90,37 +90,43 @@ impl Worker {
     ) -> Result<bool, DocumentError> {
         let Some(entry) = self.entries.get(touched.entry.0) else { return Ok(true) };
         let mut pieces = VecDeque::from(split(touched.selection, self.keys_at_once));
-        let mut sent = 0;
+        let mut sending = Sending { work: (touched.entry, touched.receipt), sent: 0, output };
         while let Some(piece) = pieces.pop_front() {
             let limit = if is_single(&piece) { usize::MAX } else { READ_LIMIT };
             let tree = (&*entry.tree, &*entry.layout);
-            let batch = match fetch(&self.client, tree, &piece, &touched.must_see, limit).await? {
-                Outcome::Rows(rows) => Some(entry.finish(&rows, &piece)),
+            let outcome = fetch(&self.client, tree, &piece, &touched.must_see, limit).await?;
+            self.progress.reads.fetch_add(1, Ordering::Relaxed);
+            let is_taken = match outcome {
+                Outcome::Rows(Fetched { snapshot, nodes }) => {
+                    let batches = entry.finish((&snapshot, &nodes), &piece);
+                    let counted = batches.inspect(|batch| self.count(batch));
+                    Some(sending.send(counted, pieces.len()).await)
+                }
                 Outcome::Unreadable { snapshot, code } => {
-                    entry.unreadable(&piece, &snapshot, &code)
+                    match entry.unreadable(&piece, &snapshot, &code) {
+                        Some(batch) => {
+                            self.count(&batch);
+                            Some(sending.send([batch].into_iter(), pieces.len()).await)
+                        }
+                        None => None,
+                    }
                 }
                 Outcome::TooLarge => None,
             };
-            let Some(mut batch) = batch else {
-                for smaller in self.smaller(entry, piece).await?.into_iter().rev() {
-                    pieces.push_front(smaller);
+            match is_taken {
+                Some(true) => {}
+                Some(false) => return Ok(false),
+                None => {
+                    for smaller in self.smaller(entry, piece).await?.into_iter().rev() {
+                        pieces.push_front(smaller);
+                    }
                 }
-                continue;
-            };
-            sent += 1;
-            self.count(&batch);
-            batch.entry = touched.entry;
-            batch.receipt = touched.receipt;
-            batch.batches = pieces.is_empty().then_some(sent);
-            if output.send(batch).await.is_err() {
-                return Ok(false);
             }
         }
         Ok(true)
     }
 
     fn count(&self, batch: &DocumentBatch) {
-        self.progress.reads.fetch_add(1, Ordering::Relaxed);
         self.progress.documents.fetch_add(batch.documents.len() as u64, Ordering::Relaxed);
         self.progress.ambiguous.fetch_add(batch.ambiguous, Ordering::Relaxed);
     }
@@ -139,12 +145,31 @@ impl Worker {
         Ok(split(Selection::Keys(keys), half))
     }
 
-    async fn keys(
-        &self,
-        entry: &Entry,
-        range: &KeyRange,
-    ) -> Result<Vec<crate::plan::RootKey>, DocumentError> {
+    async fn keys(&self, entry: &Entry, range: &KeyRange) -> Result<Vec<RootKey>, DocumentError> {
         keys_of(&self.client, &entry.tree, range).await
+    }
+}
+
+/// The batches that answer one [`Touched`], on their way out.
+struct Sending<'a> {
+    work: (EntryId, Receipt),
+    sent: u32,
+    output: &'a mpsc::Sender<DocumentBatch>,
+}
+
+impl Sending<'_> {
+    /// Addresses the batches of a piece, behind which `pieces` are left to read, and sends them;
+    /// `false` if nobody takes them.
+    async fn send(&mut self, batches: impl Iterator<Item = DocumentBatch>, pieces: usize) -> bool {
+        for mut batch in batches {
+            self.sent += 1;
+            (batch.entry, batch.receipt) = self.work;
+            batch.batches = batch.batches.filter(|_| pieces == 0).map(|_| self.sent);
+            if self.output.send(batch).await.is_err() {
+                return false;
+            }
+        }
+        true
     }
 }
 

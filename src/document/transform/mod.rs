@@ -18,17 +18,17 @@ use crate::schema::SchemaTree;
 
 /// The transforms of one document entry.
 #[derive(Clone, Debug)]
-pub struct Transforms(Rules);
+pub(crate) struct Transforms(Rules);
 
 impl Transforms {
     /// The transforms of the tree's nodes; `None` if none of them changes a document.
-    pub fn compile(tree: &SchemaTree) -> Option<Self> {
+    pub(crate) fn compile(tree: &SchemaTree) -> Option<Self> {
         let rules = Rules::of(tree);
         (!rules.is_empty()).then_some(Self(rules))
     }
 
     /// Applies them to a finished document that has no `_meta` yet.
-    pub fn apply(&self, document: &mut Map<String, Value>) {
+    pub(crate) fn apply(&self, document: &mut Map<String, Value>) {
         let Rules { replace, rename, moves, concat } = &self.0;
         for step in replace {
             each_object(document, &step.path, &mut |object| rules::replace(object, &step.rule));
