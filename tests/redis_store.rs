@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use pgsyncd::checkpoint::{
-    Checkpoint, CheckpointError, CheckpointStore, DeadLetter, EntryState, Finished, LoadProgress,
-    LoadState, Progress, RedisSettings, Sealed, StoreSettings, run,
+    Checkpoint, CheckpointError, CheckpointStore, DeadLetter, EntryState, LoadProgress, LoadState,
+    Progress, RedisSettings, StoreSettings, run,
 };
-use pgsyncd::plan::{Job, RootKey};
+use pgsyncd::plan::{Finished, Job, RootKey, Sealed};
 use pgsyncd::postgres::Lsn;
 use pgsyncd::schema::tree::IndexName;
 use redis::Commands;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 pub enum Value {
     /// SQL null.
     Null,
-    /// A TOASTed value that the update did not touch and the WAL does not carry.
+    /// A value stored out of line (TOAST) that the update did not touch and the WAL does not carry.
     UnchangedToast,
     /// The type's text output.
     Text(Bytes),
