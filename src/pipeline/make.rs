@@ -65,6 +65,7 @@ impl Making<'_> {
         }
         let (checkpoint, floor) = outcome?;
         let entries = self.save_entries(planned, floor, &states).await?;
+        self.delete_leftovers(&entries).await?;
         Ok((checkpoint, entries))
     }
 
@@ -148,6 +149,9 @@ impl Making<'_> {
         } else {
             FieldMapping::FromColumns
         };
+        for tree in &self.checked.trees {
+            self.indexes.check_pipeline(tree).await?;
+        }
         for (entry, tree) in planned.iter_mut().zip(&self.checked.trees) {
             match &entry.plan {
                 EntryPlan::Build { .. } => {
@@ -287,6 +291,19 @@ impl Making<'_> {
             self.store.remove_entry(&gone.index).await?;
         }
         Ok(entries)
+    }
+}
+
+impl Making<'_> {
+    /// An index that was replaced is deleted after the switch: not if we ended between the two.
+    async fn delete_leftovers(&self, entries: &[StartedEntry]) -> Result<(), PipelineError> {
+        for entry in entries {
+            for concrete in self.indexes.leftovers(&entry.names).await? {
+                self.indexes.delete_index(&concrete).await?;
+                tracing::info!(index = %entry.state.index, concrete, "index that was left behind is deleted");
+            }
+        }
+        Ok(())
     }
 }
 

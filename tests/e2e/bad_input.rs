@@ -170,6 +170,16 @@ fn a_mapping_that_the_server_refuses_is_told_with_its_reason() {
 
 #[test]
 #[ignore = "needs PostgreSQL, Elasticsearch and Redis: tests/services.sh up"]
+fn an_ingest_pipeline_that_is_not_there_is_named_before_anything_is_made() {
+    let site = Site::new("no_pipeline", TABLE);
+    site.schema(
+        r#"{"index": "things", "pipeline": "no_such_pipeline", "nodes": {"table": "thing"}}"#,
+    );
+    refused(&site, &site.service(), 78, &["no_such_pipeline"]);
+}
+
+#[test]
+#[ignore = "needs PostgreSQL, Elasticsearch and Redis: tests/services.sh up"]
 fn wrong_usage_ends_with_64_and_wrong_settings_with_78() {
     let site = site("usage");
     let ended = site.service().arguments(&["--no-such-flag"]).run();

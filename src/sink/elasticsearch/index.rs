@@ -206,18 +206,63 @@ impl Indexes {
     /// # Errors
     /// [`SinkError::Server`].
     pub async fn concretes(&self, names: &IndexNames) -> Result<Vec<String>, SinkError> {
+        let mut found: Vec<String> = self.dated(names).await?.into_iter().map(|it| it.0).collect();
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    /// Concrete indexes of an entry that a crash left: made by us, and without any alias. One that is
+    /// filled, by whatever service, has its write alias.
+    ///
+    /// # Errors
+    /// [`SinkError::Server`].
+    pub async fn leftovers(&self, names: &IndexNames) -> Result<Vec<String>, SinkError> {
+        let mut found = Vec::new();
+        for (concrete, has_alias) in self.dated(names).await? {
+            if !has_alias && self.read_generation(&concrete).await?.is_some() {
+                found.push(concrete);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The concrete indexes of an entry, and whether they have an alias.
+    async fn dated(&self, names: &IndexNames) -> Result<Vec<(String, bool)>, SinkError> {
         let path = format!("/{}-*/_alias?expand_wildcards=open,closed", in_path(&names.public));
         let task = format!("list the indexes of {}", names.public);
         let answer = self.call(task, Method::GET, &path, None).await?;
-        let mut found: Vec<String> = answer
+        let has_alias = |index: &Json| {
+            index
+                .get("aliases")
+                .and_then(Json::as_object)
+                .is_some_and(|aliases| !aliases.is_empty())
+        };
+        let found = answer
             .as_object()
             .into_iter()
-            .flat_map(Map::keys)
-            .filter(|index| is_concrete_of(index, &names.public))
-            .cloned()
-            .collect();
-        found.sort_unstable();
-        Ok(found)
+            .flatten()
+            .filter(|(index, _)| is_concrete_of(index, &names.public))
+            .map(|(name, index)| (name.clone(), has_alias(index)));
+        Ok(found.collect())
+    }
+
+    /// Fails if the entry's ingest pipeline is not on the server. A role that may not look is not told
+    /// here, but by the first document.
+    ///
+    /// # Errors
+    /// [`SinkError::PipelineMissing`], [`SinkError::Server`].
+    pub async fn check_pipeline(&self, tree: &SchemaTree) -> Result<(), SinkError> {
+        let Some(pipeline) = &tree.pipeline else { return Ok(()) };
+        let path = format!("/_ingest/pipeline/{}", in_path(pipeline));
+        match self.client.call(Method::GET, &path, None).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.status() == Some(404) => Err(SinkError::PipelineMissing {
+                index: tree.index.clone(),
+                pipeline: pipeline.clone(),
+            }),
+            Err(error) if error.status() == Some(403) => Ok(()),
+            Err(error) => Err(server(format!("look up ingest pipeline {pipeline}"), error)),
+        }
     }
 
     /// How many documents are searchable in an index.
