@@ -78,9 +78,28 @@ fn uncommented_examples_are_understood() {
     };
     let environment = uncommented(&reference::environment_example(), "=");
     let (variables, bad_lines) = parse_dotenv(&environment);
-    assert_eq!((variables.len(), bad_lines), (settings::ALL.len() + 1, Vec::new()));
+    // The settings file, and what Docker Compose alone reads.
+    assert_eq!((variables.len(), bad_lines), (settings::ALL.len() + 1 + 13, Vec::new()));
     let text = uncommented(&reference::settings_example(), " = ");
     let settings_file = Some(TextFile { path: PathBuf::from("example"), text });
     let gathered = gather(&Sources { settings_file, ..Sources::default() });
     assert!(gathered.problems.is_empty(), "{:?}", gathered.problems);
+}
+
+/// What is given in `.env` must not stop at the container's door.
+#[test]
+fn the_compose_file_hands_every_setting_on() {
+    let compose = std::fs::read_to_string(path_of("docker-compose.yml")).unwrap();
+    // Composed there into a URL, by which the containers know each other.
+    let part_of_url = |name: &str| {
+        let url_wins = ["ELASTICSEARCH_SCHEME", "ELASTICSEARCH_HOST", "ELASTICSEARCH_PORT"];
+        url_wins.contains(&name) || (name.starts_with("REDIS_") && name != "REDIS_URL")
+    };
+    let known: BTreeSet<&str> =
+        compose.lines().filter_map(|line| Some(line.trim().split_once(':')?.0)).collect();
+    for setting in settings::ALL.iter().filter(|setting| !part_of_url(setting.name())) {
+        for name in setting.names {
+            assert!(known.contains(name), "docker-compose.yml does not hand on {name}");
+        }
+    }
 }

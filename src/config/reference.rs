@@ -16,6 +16,46 @@ const ENVIRONMENT_HEAD: &str = "\
 #PGSYNCD_SETTINGS=
 ";
 
+/// Read by Docker Compose alone. Values with blanks are quoted: we read the file too.
+const ENVIRONMENT_TAIL: &str = "
+# ---- docker-compose.yml alone ----
+
+# Address on the host for published ports; nothing there asks for a password. ELASTICSEARCH_PORT
+# (above) is Elasticsearch's port on the host, too.
+# Default: 127.0.0.1. Unit: address
+#BIND_ADDRESS=127.0.0.1
+
+# Port of pgsyncd on the host: /live /ready /status /metrics.
+# Default: 8080. Unit: port
+#HTTP_PORT=8080
+
+# Port of the example PostgreSQL on the host.
+# Default: 5432. Unit: port
+#POSTGRES_PORT=5432
+
+# Heap of Elasticsearch.
+# Default: -Xms1g -Xmx1g. Unit: JVM options
+#ES_JAVA_OPTS=\"-Xms1g -Xmx1g\"
+
+# Memory limits of the containers; that of Elasticsearch should be twice its heap.
+# Default: 2g 384m 1g 1g. Unit: bytes, with b, k, m or g
+#ELASTICSEARCH_MEMORY=2g
+#REDIS_MEMORY=384m
+#POSTGRES_MEMORY=1g
+#DAEMON_MEMORY=1g
+
+# Images.
+# Default: elasticsearch:7.17.15 redis:7-alpine postgres:17. Unit: image
+#ELASTICSEARCH_IMAGE=elasticsearch:7.17.15
+#REDIS_IMAGE=redis:7-alpine
+#POSTGRES_IMAGE=postgres:17
+
+# The network that all join; an existing one, such as that of your PostgreSQL, is external.
+# Default: pgsyncd, false. Unit: name; true, false
+#DOCKER_NETWORK=pgsyncd
+#DOCKER_NETWORK_EXTERNAL=false
+";
+
 const TOML_HEAD: &str = "\
 # Every setting of pgsyncd, commented out, with its default and unit. Flags, environment and `.env`
 # win over this file. Another file is named by `--settings PATH` or PGSYNCD_SETTINGS.
@@ -52,6 +92,7 @@ pub fn environment_example() -> String {
         writeln!(text, "# Default: {}. Unit: {}", default_words(setting), setting.unit)?;
         writeln!(text, "#{}={default}", setting.name())
     });
+    text.push_str(ENVIRONMENT_TAIL);
     text
 }
 
