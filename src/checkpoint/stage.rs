@@ -23,7 +23,7 @@ use crate::sink::Written;
 const SAVE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The progress of loads is saved at most this often: losing it costs a few ranges read again.
-const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The first and the longest wait for a store that does not answer.
 const RETRY_WAITS: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));

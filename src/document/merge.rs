@@ -251,16 +251,15 @@ fn write_meta(layout: &MetaLayout, slots: &mut [Vec<Vec<u8>>]) -> Vec<u8> {
     out
 }
 
-/// Numbers without fraction by size, before everything else by bytes: a total order, which a
-/// comparison by the kind of both sides would not be (`9 < 10`, `10 < 5.5`, `5.5 < 9`).
+/// Strings by bytes, then numbers without fraction by size, then other numbers by bytes: a total order,
+/// which a comparison by the kind of both sides would not be (`9 < 10`, `10 < 5.5`, `5.5 < 9`).
 fn compare(a: &[u8], b: &[u8]) -> Ordering {
-    let number = |json: &[u8]| std::str::from_utf8(json).ok()?.parse::<i64>().ok();
-    match (number(a), number(b)) {
-        (Some(a), Some(b)) => a.cmp(&b),
-        (Some(_), None) => Ordering::Less,
-        (None, Some(_)) => Ordering::Greater,
-        (None, None) => a.cmp(b),
-    }
+    let whole = |json: &[u8]| std::str::from_utf8(json).ok()?.parse::<i64>().ok();
+    let rank = |json: &[u8]| match json.first() {
+        Some(b'"') => (0, None),
+        _ => whole(json).map_or((2, None), |number| (1, Some(number))),
+    };
+    rank(a).cmp(&rank(b)).then_with(|| a.cmp(b))
 }
 
 /// A key's `_id`, for a document that has no row any more.
