@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use pgsyncd::checkpoint::{
-    Checkpoint, CheckpointError, CheckpointStore, DeadLetter, EntryState, LoadProgress, LoadState,
-    Progress, RedisSettings, StoreSettings, run,
+    Checkpoint, CheckpointError, CheckpointStore, DeadLetter, EntryState, Listeners, LoadProgress,
+    LoadState, Progress, RedisSettings, StoreSettings, run,
 };
 use pgsyncd::plan::{Finished, Job, RootKey, Sealed};
 use pgsyncd::postgres::Lsn;
@@ -206,10 +206,15 @@ async fn the_stage_counts_through_an_outage_and_saves_after_it() {
     let (durable_sender, mut durable) = watch::channel(Lsn(100));
     let (finished_sender, mut finished) = watch::channel(Finished::default());
     let base = checkpoint(1, 100);
-    let stage = run(receiver, Arc::clone(&store), base, durable_sender, finished_sender);
+    let listeners = Listeners {
+        durable: durable_sender,
+        finished: finished_sender,
+        commit_to_written: Arc::default(),
+    };
+    let stage = run(receiver, Arc::clone(&store), base, listeners);
     let seal = |round: u64| {
         let job = Job::Round(round);
-        Progress::Sealed(Sealed { job, parts: 0, upto: Some(Lsn(100 + round)) })
+        Progress::Sealed(Sealed { job, parts: 0, upto: Some(Lsn(100 + round)), commits: None })
     };
     let steps = async {
         let mut proxy = JoinSet::new();

@@ -103,3 +103,8 @@ fn the_compose_file_hands_every_setting_on() {
         }
     }
 }
+
+#[test]
+fn the_documentation_of_metrics_is_what_the_table_of_families_says() {
+    assert_shipped("docs/metrics.md", &pgsyncd::metrics::markdown());
+}

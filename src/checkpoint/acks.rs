@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::plan::{EntryId, Job, Receipt, Sealed};
+use crate::plan::{Commits, EntryId, Job, Receipt, Sealed};
 use crate::postgres::Lsn;
 use crate::sink::Written;
 
@@ -22,6 +22,8 @@ pub struct Acks {
     received: Lsn,
     written: Lsn,
     durable: Lsn,
+    /// Those of finished rounds that were not taken yet.
+    commits: Vec<Commits>,
 }
 
 /// Numbered pieces of work that may finish in any order.
@@ -43,6 +45,7 @@ struct Work {
 struct Seal {
     parts: u32,
     upto: Option<Lsn>,
+    commits: Option<Commits>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -64,6 +67,7 @@ impl Acks {
             received: from,
             written: from,
             durable: from,
+            commits: Vec::new(),
         }
     }
 
@@ -75,7 +79,7 @@ impl Acks {
     /// Notes how many parts a piece of work has.
     pub fn seal(&mut self, sealed: Sealed) {
         self.received = self.received.max(sealed.upto.unwrap_or_default());
-        let seal = Seal { parts: sealed.parts, upto: sealed.upto };
+        let seal = Seal { parts: sealed.parts, upto: sealed.upto, commits: sealed.commits };
         let (line, number) = self.line(sealed.job);
         line.work(number, |work| work.sealed = Some(seal));
         self.finish(sealed.job);
@@ -92,6 +96,12 @@ impl Acks {
     /// The end of the longest run of finished rounds; never goes back.
     pub fn written(&self) -> Lsn {
         self.written
+    }
+
+    /// When the transactions of rounds that were finished since the last call were committed, round by
+    /// round.
+    pub fn take_commits(&mut self) -> Vec<Commits> {
+        std::mem::take(&mut self.commits)
     }
 
     /// All rounds up to this number are finished; 0 before the first.
@@ -127,8 +137,10 @@ impl Acks {
     /// Moves over everything at the front of the job's line that is finished.
     fn finish(&mut self, job: Job) {
         let (line, _) = self.line(job);
-        let upto = line.finish();
-        self.written = self.written.max(upto.unwrap_or_default());
+        for seal in line.finish() {
+            self.written = self.written.max(seal.upto.unwrap_or_default());
+            self.commits.extend(seal.commits);
+        }
         self.assert_order();
     }
 
@@ -151,17 +163,17 @@ impl Line {
         }
     }
 
-    /// Takes the finished work off the front; the highest LSN in it.
-    fn finish(&mut self) -> Option<Lsn> {
-        let mut upto = None;
+    /// Takes the finished work off the front.
+    fn finish(&mut self) -> Vec<Seal> {
+        let mut seals = Vec::new();
         while let Some(entry) = self.open.first_entry() {
             if *entry.key() != self.next || !entry.get().is_done() {
                 break;
             }
-            upto = upto.max(entry.remove().sealed.and_then(|seal| seal.upto));
+            seals.extend(entry.remove().sealed);
             self.next += 1;
         }
-        upto
+        seals
     }
 }
 
@@ -186,12 +198,14 @@ impl Part {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, SystemTime};
+
     use proptest::prelude::*;
 
     use super::*;
 
     fn round(number: u64, parts: u32, upto: u64) -> Sealed {
-        Sealed { job: Job::Round(number), parts, upto: Some(Lsn(upto)) }
+        Sealed { job: Job::Round(number), parts, upto: Some(Lsn(upto)), commits: None }
     }
 
     fn batch(job: Job, part: u32, batches: Option<u32>) -> Written {
@@ -247,13 +261,35 @@ mod tests {
         let (one, two) = (EntryId(1), EntryId(2));
         let mut acks = Acks::new(Lsn(0));
         for (entry, number) in [(one, 1), (one, 0), (two, 1)] {
-            acks.seal(Sealed { job: Job::Range(entry, number), parts: 1, upto: None });
+            acks.seal(Sealed {
+                job: Job::Range(entry, number),
+                parts: 1,
+                upto: None,
+                commits: None,
+            });
             acks.note(&batch(Job::Range(entry, number), 0, Some(1)));
         }
         assert_eq!((acks.finished_ranges(one), acks.finished_ranges(two)), (2, 0));
         acks.start_load(one);
         assert_eq!(acks.finished_ranges(one), 0);
         assert_eq!((acks.finished_rounds(), acks.written()), (0, Lsn(0)));
+    }
+
+    #[test]
+    fn the_commits_of_a_round_are_told_once_when_it_and_all_before_it_are_finished() {
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let commits = |number| Commits { oldest: at(number), newest: at(number + 1) };
+        let sealed = |number, parts| Sealed {
+            commits: Some(commits(number)),
+            ..round(number, parts, number * 10)
+        };
+        let mut acks = Acks::new(Lsn(0));
+        acks.seal(sealed(2, 0));
+        acks.seal(sealed(1, 1));
+        assert_eq!(acks.take_commits(), []);
+        acks.note(&batch(Job::Round(1), 0, Some(1)));
+        assert_eq!(acks.take_commits(), [commits(1), commits(2)]);
+        assert_eq!(acks.take_commits(), []);
     }
 
     #[derive(Clone, Copy, Debug)]

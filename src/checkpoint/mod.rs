@@ -19,7 +19,7 @@ use std::path::PathBuf;
 pub use self::acks::Acks;
 pub use self::position::{Checkpoint, DeadLetter, EntryState, LoadProgress, LoadState, Position};
 pub use self::redis::RedisSettings;
-pub use self::stage::{Progress, run};
+pub use self::stage::{Listeners, Progress, run};
 pub use self::store::{CheckpointStore, StoreSettings};
 
 /// Why a checkpoint could not be read or saved.

@@ -15,9 +15,10 @@ use super::loads::Loads;
 use super::position::{Checkpoint, EntryState, LoadProgress};
 use super::{CheckpointError, CheckpointStore};
 use crate::backoff::{Backoff, Jitter};
-use crate::plan::{EntryId, Finished, Job, RangeBegun, RootKey, Sealed};
+use crate::plan::{Commits, EntryId, Finished, Job, RangeBegun, RootKey, Sealed};
 use crate::postgres::Lsn;
 use crate::sink::Written;
+use crate::status::Durations;
 
 /// Under load, saves are at least this far apart: each is a round trip or an fsync.
 const SAVE_INTERVAL: Duration = Duration::from_millis(100);
@@ -74,10 +75,21 @@ impl From<Written> for Progress {
     }
 }
 
+/// Who is told what became of everything. All are dropped at the end.
+#[derive(Debug)]
+pub struct Listeners {
+    /// Each saved position.
+    pub durable: watch::Sender<Lsn>,
+    /// What is written.
+    pub finished: watch::Sender<Finished>,
+    /// For each round: from its first commit until everything of it was written. By two clocks, the
+    /// server's and ours.
+    pub commit_to_written: Arc<Durations>,
+}
+
 /// Runs the stage until `input` closes, then saves once more.
 ///
-/// `base` is the stored checkpoint to go on from: it is taken as durable. `durable` is told each saved
-/// position, and is dropped at the end.
+/// `base` is the stored checkpoint to go on from: it is taken as durable.
 ///
 /// # Errors
 /// [`CheckpointError::Superseded`] if another instance went further, and every other error that waiting
@@ -86,10 +98,9 @@ pub async fn run(
     mut input: mpsc::Receiver<Progress>,
     store: Arc<CheckpointStore>,
     base: Checkpoint,
-    durable: watch::Sender<Lsn>,
-    finished: watch::Sender<Finished>,
+    listeners: Listeners,
 ) -> Result<(), CheckpointError> {
-    let mut stage = Stage::new(base, durable, finished);
+    let mut stage = Stage::new(base, listeners);
     let mut saving = pin!(Fuse::terminated());
     loop {
         let due = if saving.is_terminated() { stage.due() } else { None };
@@ -124,8 +135,7 @@ struct Stage {
     next_checkpoint: Instant,
     next_progress: Instant,
     outage: Option<Outage>,
-    durable: watch::Sender<Lsn>,
-    finished: watch::Sender<Finished>,
+    listeners: Listeners,
 }
 
 /// The store does not answer.
@@ -168,12 +178,9 @@ impl Save {
 }
 
 impl Stage {
-    fn new(
-        base: Checkpoint,
-        durable: watch::Sender<Lsn>,
-        finished: watch::Sender<Finished>,
-    ) -> Self {
+    fn new(base: Checkpoint, listeners: Listeners) -> Self {
         let now = Instant::now();
+        listeners.finished.send_modify(|finished| finished.written = base.lsn);
         Self {
             acks: Acks::new(base.lsn),
             loads: Loads::default(),
@@ -182,8 +189,7 @@ impl Stage {
             next_checkpoint: now,
             next_progress: now,
             outage: None,
-            durable,
-            finished,
+            listeners,
         }
     }
 
@@ -205,7 +211,7 @@ impl Stage {
             Progress::RangeRead { entry, number, upto, rows } => {
                 let job = Job::Range(entry, number);
                 self.loads.read(entry, number, upto, rows);
-                self.acks.seal(Sealed { job, parts: 1, upto: None });
+                self.acks.seal(Sealed { job, parts: 1, upto: None, commits: None });
                 self.publish(job);
             }
         }
@@ -259,7 +265,7 @@ impl Stage {
         }
         if let Some(Checkpoint { lsn, .. }) = save.checkpoint {
             self.acks.saved(lsn);
-            self.durable.send_if_modified(|durable| raise(durable, lsn));
+            self.listeners.durable.send_if_modified(|durable| raise(durable, lsn));
         }
     }
 
@@ -296,8 +302,15 @@ impl Stage {
     fn publish(&mut self, job: Job) {
         match job {
             Job::Round(_) => {
-                let rounds = self.acks.finished_rounds();
-                self.finished.send_if_modified(|finished| raise(&mut finished.rounds, rounds));
+                let (rounds, written) = (self.acks.finished_rounds(), self.acks.written());
+                let commits = self.acks.take_commits();
+                self.time(&commits);
+                let newest = commits.iter().map(|commits| commits.newest).max();
+                self.listeners.finished.send_if_modified(|finished| {
+                    finished.written = written;
+                    finished.last_commit = finished.last_commit.max(newest);
+                    raise(&mut finished.rounds, rounds)
+                });
             }
             Job::Range(entry, _) => {
                 self.loads.advance(entry, self.acks.finished_ranges(entry));
@@ -306,9 +319,19 @@ impl Stage {
         }
     }
 
+    fn time(&self, commits: &[Commits]) {
+        let now = SystemTime::now();
+        for Commits { oldest, .. } in commits {
+            // A server's clock that is ahead of ours makes it no time, not an age.
+            let took = now.duration_since(*oldest).unwrap_or_default();
+            self.listeners.commit_to_written.observe(took);
+        }
+    }
+
     fn publish_ranges(&self, entry: EntryId) {
         let ranges = self.acks.finished_ranges(entry);
-        self.finished
+        self.listeners
+            .finished
             .send_if_modified(|finished| finished.ranges.insert(entry, ranges) != Some(ranges));
     }
 }
@@ -366,12 +389,20 @@ mod tests {
         let (input, receiver) = mpsc::channel(4);
         let (durable_sender, durable) = watch::channel(base().lsn);
         let (finished_sender, finished) = watch::channel(Finished::default());
-        let stage = run(receiver, store, base(), durable_sender, finished_sender);
+        let commit_to_written = Arc::default();
+        let listeners =
+            Listeners { durable: durable_sender, finished: finished_sender, commit_to_written };
+        let stage = run(receiver, store, base(), listeners);
         (Ends { input, durable, finished }, stage.boxed())
     }
 
     fn sealed(round: u64, parts: u32, upto: u64) -> Progress {
-        Progress::Sealed(Sealed { job: Job::Round(round), parts, upto: Some(Lsn(upto)) })
+        Progress::Sealed(Sealed {
+            job: Job::Round(round),
+            parts,
+            upto: Some(Lsn(upto)),
+            commits: None,
+        })
     }
 
     fn written(job: Job) -> Progress {
@@ -389,7 +420,10 @@ mod tests {
             ends.input.send(sealed(2, 0, 120)).await.unwrap();
             assert!(timeout(SAVE_INTERVAL, ends.durable.changed()).await.is_err());
             ends.input.send(written(Job::Round(1))).await.unwrap();
-            ends.finished.wait_for(|finished| finished.rounds == 2).await.unwrap();
+            ends.finished
+                .wait_for(|finished| finished.rounds == 2 && finished.written == Lsn(120))
+                .await
+                .unwrap();
             ends.durable.wait_for(|lsn| *lsn == Lsn(120)).await.unwrap();
             let stored = store.load_checkpoint().await.unwrap().unwrap();
             assert_eq!((stored.lsn, stored.generation), (Lsn(120), 2));

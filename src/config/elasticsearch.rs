@@ -42,7 +42,7 @@ pub struct ElasticsearchConfig {
     pub bulk_in_flight: usize,
     /// How long one request may take.
     pub timeout: Duration,
-    /// How often a document is sent again after 429 or 503; `None` for ever.
+    /// Without effect: what may heal is tried again until it does.
     pub max_retries: Option<u32>,
     /// Wait before the first retry.
     pub initial_backoff: Duration,

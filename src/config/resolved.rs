@@ -51,7 +51,7 @@ pub struct Config {
     pub query_chunk_size: usize,
     /// Root rows in one range of the first load.
     pub block_size: usize,
-    /// Longest wait for more changes before a bulk request is sent; zero sends at once.
+    /// Without effect: writes are never held back.
     pub flush_interval: Duration,
     /// How long a clean stop may take.
     pub shutdown_timeout: Duration,

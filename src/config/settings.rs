@@ -103,7 +103,7 @@ settings! {
     ELASTICSEARCH_TIMEOUT { toml: "elasticsearch.timeout", default: "60s", unit: "seconds",
         doc: "How long one request may take before it is sent again." }
     ELASTICSEARCH_MAX_RETRIES { toml: "elasticsearch.max_retries", unit: "tries",
-        doc: "How often a document is sent again after 429 or 503 before it goes to the dead letters; without it, for ever." }
+        doc: "Accepted for PGSync's users, without effect: after 429, 503 or a lost connection a document is sent again until it is taken, with growing waits; a document that is itself refused is a dead letter at once." }
     ELASTICSEARCH_INITIAL_BACKOFF { toml: "elasticsearch.initial_backoff", default: "500ms", unit: "seconds",
         doc: "Wait before the first retry; it doubles with each." }
     ELASTICSEARCH_MAX_BACKOFF { toml: "elasticsearch.max_backoff", default: "60s", unit: "seconds",
@@ -139,7 +139,7 @@ settings! {
     BLOCK_SIZE { toml: "service.block_size", default: "2000", unit: "rows",
         doc: "Root rows in one range of the first load." }
     PGSYNC_FLUSH_INTERVAL { toml: "service.flush_interval", default: "0s", unit: "seconds",
-        doc: "Longest wait for more changes before a bulk request is sent; 0 sends at once, and requests fill by themselves under load." }
+        doc: "Accepted for PGSync's users, without effect: writes are never held back, and requests fill by themselves under load." }
     PGSYNCD_DYNAMIC_MAPPING { flag: "--dynamic-mapping", toml: "service.dynamic_mapping", default: "false", unit: "true, false",
         doc: "Leaves fields that the schema does not map to the server's guess, as PGSync does." }
     PGSYNCD_ON_REJECT { toml: "service.on_reject", default: "dead-letter", unit: "dead-letter, stop",

@@ -6,7 +6,7 @@
 //! transactions of the batch, and taken anew until it does.
 
 use std::fmt;
-use std::time::Duration;
+use std::sync::atomic::AtomicU64;
 
 use futures_util::{TryStreamExt, pin_mut};
 use tokio_postgres::error::SqlState;
@@ -18,11 +18,8 @@ use crate::document::merge::{NodeRows, Row};
 use crate::document::query;
 use crate::plan::{KeyRange, MustSee, RootKey, Selection};
 use crate::postgres::Snapshot;
+use crate::postgres::patience::{Awaited, Patience};
 use crate::schema::tree::{Link, NodeId, SchemaTree};
-
-/// First and longest wait for a transaction to become visible.
-const VISIBILITY_WAIT: (Duration, Duration) =
-    (Duration::from_millis(1), Duration::from_millis(200));
 
 /// A row of the simple protocol: ordinal of the join key, then the SELECT list.
 pub(crate) struct SqlRow(SimpleQueryRow);
@@ -67,10 +64,10 @@ pub(crate) async fn fetch(
     client: &Client,
     (tree, layout): (&SchemaTree, &Layout),
     selection: &Selection,
-    must_see: &MustSee,
+    (must_see, rereads): (&MustSee, &AtomicU64),
     limit: usize,
 ) -> Result<Outcome, DocumentError> {
-    let snapshot = open(client, tree, must_see).await?;
+    let snapshot = open(client, tree, must_see, rereads).await?;
     let nodes = fetch_nodes(client, (tree, layout), selection, limit).await;
     let ended = client.batch_execute("rollback").await;
     let outcome = match nodes {
@@ -116,27 +113,28 @@ async fn open(
     client: &Client,
     tree: &SchemaTree,
     must_see: &MustSee,
+    rereads: &AtomicU64,
 ) -> Result<Snapshot, DocumentError> {
     let sql = query::open_snapshot(tree);
-    let mut wait = VISIBILITY_WAIT.0;
+    let mut patience = Patience::new(&tree.index.0, rereads);
     loop {
-        match client.simple_query(&sql).await {
+        let awaited = match client.simple_query(&sql).await {
             Ok(messages) => {
                 let snapshot = snapshot_of(&messages)?;
-                if must_see.is_seen_by(&snapshot) {
+                let Some(xid) = must_see.first_unseen(&snapshot) else {
+                    patience.rewarded();
                     return Ok(snapshot);
-                }
-                tracing::trace!(%snapshot, "a transaction is not visible yet, reading again");
+                };
+                Awaited::Visible { xid }
             }
             // Somebody waits for an exclusive lock on a table of the tree: let them through.
             Err(error) if is_lock_trouble(&error) => {
-                tracing::info!(index = %tree.index, "a table is locked, reading again");
+                Awaited::Unlocked { tables: tree.table_names() }
             }
             Err(error) => return Err(DocumentError::Read(error)),
-        }
+        };
         client.batch_execute("rollback").await.map_err(DocumentError::Read)?;
-        tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(VISIBILITY_WAIT.1);
+        patience.pause(awaited).await;
     }
 }
 

@@ -23,8 +23,9 @@ pub use batch::{Document, DocumentBatch, DocumentId, SnapshotVersion};
 pub use finish::Entry;
 
 use crate::document::fetch::{Fetched, Outcome, fetch, keys_of};
-use crate::plan::{EntryId, KeyRange, Receipt, RootKey, Selection, Touched};
+use crate::plan::{EntryId, Job, KeyRange, Receipt, RootKey, Selection, Touched};
 use crate::postgres::snapshot::InvalidSnapshot;
+use crate::status::{IndexStatus, TimeSum};
 
 /// Bytes of rows that one read may take, unless it reads a single document.
 const READ_LIMIT: usize = 32 * 1024 * 1024;
@@ -47,8 +48,12 @@ pub struct DocumentProgress {
     pub documents: AtomicU64,
     /// Snapshots read.
     pub reads: AtomicU64,
+    /// Reads begun again: a change was not visible yet, or a table was locked.
+    pub rereads: AtomicU64,
     /// `one_to_one` relations that had several rows.
     pub ambiguous: AtomicU64,
+    /// Time spent waiting for the sink, of all workers together.
+    pub blocked: TimeSum,
 }
 
 /// One worker of the stage.
@@ -58,6 +63,8 @@ pub struct Worker {
     pub client: Client,
     /// All entries of the database, by [`crate::plan::EntryId`].
     pub entries: Arc<[Entry]>,
+    /// Where the rows of loads are counted, by [`crate::plan::EntryId`].
+    pub indexes: Arc<[Arc<IndexStatus>]>,
     /// Documents read at once at most.
     pub keys_at_once: usize,
     /// Shared by all workers.
@@ -90,22 +97,25 @@ impl Worker {
     ) -> Result<bool, DocumentError> {
         let Some(entry) = self.entries.get(touched.entry.0) else { return Ok(true) };
         let mut pieces = VecDeque::from(split(touched.selection, self.keys_at_once));
-        let mut sending = Sending { work: (touched.entry, touched.receipt), sent: 0, output };
+        let work = (touched.entry, touched.receipt);
+        let blocked = &self.progress.blocked;
+        let mut sending = Sending { work, sent: 0, output, blocked };
         while let Some(piece) = pieces.pop_front() {
             let limit = if is_single(&piece) { usize::MAX } else { READ_LIMIT };
             let tree = (&*entry.tree, &*entry.layout);
-            let outcome = fetch(&self.client, tree, &piece, &touched.must_see, limit).await?;
+            let seen = (&touched.must_see, &self.progress.rereads);
+            let outcome = fetch(&self.client, tree, &piece, seen, limit).await?;
             self.progress.reads.fetch_add(1, Ordering::Relaxed);
             let is_taken = match outcome {
                 Outcome::Rows(Fetched { snapshot, nodes }) => {
                     let batches = entry.finish((&snapshot, &nodes), &piece);
-                    let counted = batches.inspect(|batch| self.count(batch));
+                    let counted = batches.inspect(|batch| self.count(batch, work));
                     Some(sending.send(counted, pieces.len()).await)
                 }
                 Outcome::Unreadable { snapshot, code } => {
                     match entry.unreadable(&piece, &snapshot, &code) {
                         Some(batch) => {
-                            self.count(&batch);
+                            self.count(&batch, work);
                             Some(sending.send([batch].into_iter(), pieces.len()).await)
                         }
                         None => None,
@@ -126,9 +136,12 @@ impl Worker {
         Ok(true)
     }
 
-    fn count(&self, batch: &DocumentBatch) {
+    fn count(&self, batch: &DocumentBatch, (entry, receipt): (EntryId, Receipt)) {
         self.progress.documents.fetch_add(batch.documents.len() as u64, Ordering::Relaxed);
         self.progress.ambiguous.fetch_add(batch.ambiguous, Ordering::Relaxed);
+        if let (Job::Range(..), Some(index)) = (receipt.job, self.indexes.get(entry.0)) {
+            index.load_rows.add(batch.documents.len() as u64);
+        }
     }
 
     /// The same documents in smaller pieces: halves of a list of keys, the keys of a range.
@@ -155,6 +168,7 @@ struct Sending<'a> {
     work: (EntryId, Receipt),
     sent: u32,
     output: &'a mpsc::Sender<DocumentBatch>,
+    blocked: &'a TimeSum,
 }
 
 impl Sending<'_> {
@@ -165,7 +179,7 @@ impl Sending<'_> {
             self.sent += 1;
             (batch.entry, batch.receipt) = self.work;
             batch.batches = batch.batches.filter(|_| pieces == 0).map(|_| self.sent);
-            if self.output.send(batch).await.is_err() {
+            if self.blocked.over(self.output.send(batch)).await.is_err() {
                 return false;
             }
         }

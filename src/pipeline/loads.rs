@@ -9,11 +9,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint::{CheckpointStore, EntryState, LoadState, Progress};
 use crate::pipeline::PipelineError;
+use crate::pipeline::progress::{LoadMeter, root_rows};
 use crate::plan::load::Load;
-use crate::plan::{EntryId, Finished, Touched};
+use crate::plan::{EntryId, Finished, RootKey, Touched};
+use crate::postgres::Snapshot;
 use crate::schema::SchemaTree;
 use crate::sink::{IndexNames, Indexes};
 use crate::status::IndexStatus;
+
+/// Where ranges go, who is told of them, and what ends a load early.
+type Outputs = (async_channel::Sender<Touched>, mpsc::Sender<Progress>, CancellationToken);
 
 /// What a load needs of the pipeline.
 #[derive(Debug)]
@@ -41,9 +46,26 @@ impl LoadTask {
         progress: mpsc::Sender<Progress>,
         stop: CancellationToken,
     ) -> Result<(), PipelineError> {
-        let LoadState::Running { floor, done_upto, .. } = self.state.load.clone() else {
+        let LoadState::Running { floor, done_upto, rows, .. } = self.state.load.clone() else {
             return Ok(());
         };
+        let (tree, status) = (Arc::clone(&self.tree), Arc::clone(&self.status));
+        status.set_load_total(root_rows(&self.client, &tree).await);
+        let meter = LoadMeter::new(&tree.index.0, &status, rows);
+        let from = (floor.map(Arc::new), done_upto);
+        // The meter goes on while the last ranges are written and the index is switched to.
+        tokio::select! { biased;
+            ended = self.load(from, (output, progress, stop), &meter) => ended,
+            () = meter.run() => Ok(()),
+        }
+    }
+
+    async fn load(
+        self,
+        (floor, after): (Option<Arc<Snapshot>>, Option<RootKey>),
+        (output, progress, stop): Outputs,
+        meter: &LoadMeter<'_>,
+    ) -> Result<(), PipelineError> {
         let started = Progress::LoadStarted { entry: self.entry, state: self.state.clone() };
         if progress.send(started).await.is_err() {
             return Ok(());
@@ -52,8 +74,8 @@ impl LoadTask {
             client: self.client,
             entry: self.entry,
             tree: Arc::clone(&self.tree),
-            floor: floor.map(Arc::new),
-            after: done_upto,
+            floor,
+            after,
             rows_a_range: self.rows_a_range,
             begun: self.begun,
         };
@@ -75,13 +97,15 @@ impl LoadTask {
         let done = EntryState { load: LoadState::Done, ..self.state.clone() };
         self.store.save_entry(&done).await?;
         self.status.set_concrete(Some(done.concrete.clone()));
-        self.running.fetch_sub(1, Ordering::SeqCst);
         let documents = self.indexes.count(&done.concrete).await?;
         tracing::info!(%index, concrete = %done.concrete, documents, "index is complete and serves");
         for old in replaced {
             self.indexes.delete_index(&old).await?;
             tracing::info!(%index, concrete = %old, "index that was replaced is deleted");
         }
+        meter.ended(documents);
+        // Last of all: a run for once only ends with it.
+        self.running.fetch_sub(1, Ordering::SeqCst);
         Ok(())
     }
 }

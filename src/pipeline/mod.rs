@@ -5,6 +5,7 @@ mod error;
 mod holders;
 mod loads;
 mod make;
+mod progress;
 mod settings;
 mod settle;
 mod stages;

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::checkpoint::{self, CheckpointStore, DeadLetter, LoadState, Progress};
+use crate::checkpoint::{self, CheckpointStore, DeadLetter, Listeners, LoadState, Progress};
 use crate::document::{DocumentBatch, Entry, Worker};
 use crate::pipeline::holders::IndexHolders;
 use crate::pipeline::loads::LoadTask;
@@ -54,10 +54,16 @@ pub(crate) async fn run(
     let ending = stop.child_token();
     let mut stages = JoinSet::new();
     let mut watchers = JoinSet::new();
-    spawn(assignment, started, (&mut stages, &mut watchers), &ending).await?;
-    let outcome = supervise(&mut stages, &mut watchers, &ending, assignment).await;
+    let figures = Arc::new(Figures::new(&assignment.status, started.loads()));
+    let observed = Arc::clone(&figures);
+    let spawned = spawn(assignment, started, figures, (&mut stages, &mut watchers), &ending).await;
+    let outcome = match spawned {
+        Ok(()) => supervise(&mut stages, &mut watchers, &ending, assignment).await,
+        Err(error) => Err(error),
+    };
     stages.shutdown().await;
     watchers.shutdown().await;
+    assignment.status.stages.run_ended(observed.counted());
     outcome
 }
 
@@ -121,11 +127,11 @@ struct Builder<'a> {
 async fn spawn(
     assignment: &Assignment,
     started: Started,
+    figures: Arc<Figures>,
     (stages, watchers): (&mut JoinSet<Stage>, &mut JoinSet<Stage>),
     ending: &CancellationToken,
 ) -> Stage {
     let config = &assignment.config;
-    let figures = Arc::new(Figures::new(started.loads()));
     let (events, live_events) = mpsc::channel(SOURCE_QUEUE);
     let (live, live_touched) = async_channel::bounded(2 * config.document_workers.max(1));
     let (load, load_touched) = async_channel::bounded(config.workers.max(1));
@@ -151,9 +157,12 @@ async fn spawn(
     builder.sink(documents, progress.clone(), targets);
     builder.loads((load, progress), &loading).await?;
     let (store, base) = (Arc::clone(&started.store), started.checkpoint.clone());
-    stages.spawn(async move {
-        Ok(checkpoint::run(receipts, store, base, durable_sender, finished_sender).await?)
-    });
+    let listeners = Listeners {
+        durable: durable_sender,
+        finished: finished_sender,
+        commit_to_written: Arc::clone(&assignment.status.stages.commit_to_written),
+    };
+    stages.spawn(async move { Ok(checkpoint::run(receipts, store, base, listeners).await?) });
 
     if config.run.once {
         let client = connect(&started.options, Purpose::Control).await?;
@@ -164,7 +173,7 @@ async fn spawn(
     watchers.spawn(watch_lock(lock, assignment.database.clone()));
     watchers.spawn(watch_tables(control, tables, publication));
     let status = Arc::clone(&assignment.status);
-    watchers.spawn(keep_status(status, figures, durable, ending.clone()));
+    watchers.spawn(keep_status(status, figures, durable, (ending.clone(), finished)));
     Ok(())
 }
 
@@ -244,10 +253,14 @@ impl Builder<'_> {
         let entries = self.started.entries.iter();
         let entries: Arc<[Entry]> =
             entries.map(|entry| Entry::new(Arc::clone(&entry.tree), generation)).collect();
+        let status = &self.assignment.status;
+        let indexes: Arc<[_]> =
+            self.started.entries.iter().map(|e| status.index(&e.tree.index.0)).collect();
         for _ in 0..count.max(1) {
             let worker = Worker {
                 client: connect(&self.started.options, Purpose::Read).await?,
                 entries: Arc::clone(&entries),
+                indexes: Arc::clone(&indexes),
                 keys_at_once: self.assignment.config.query_chunk_size,
                 progress: Arc::clone(&self.figures.document),
             };

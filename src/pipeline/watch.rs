@@ -11,14 +11,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::document::DocumentProgress;
 use crate::pipeline::PipelineError;
-use crate::plan::PlanProgress;
+use crate::plan::{Finished, PlanProgress};
 use crate::postgres::lock::AdvisoryLock;
 use crate::postgres::publication_query::read_publication;
 use crate::postgres::shape::{changed_tables, unpublished_tables};
 use crate::postgres::{CatalogError, Lsn, RelationId, Table, load_catalog};
-use crate::sink::{SinkProgress, SinkState};
+use crate::sink::{Counter, SinkProgress, SinkState};
 use crate::source::SourceProgress;
-use crate::status::{Phase, PipelineStatus};
+use crate::status::{Blocked, Phase, PipelineStatus, StageFigures};
 
 /// How often the catalog is compared: ATTACH, DETACH and ADD COLUMN send no row message.
 const TABLES_EVERY: Duration = Duration::from_secs(3);
@@ -40,12 +40,13 @@ pub(crate) struct Figures {
 
 impl Figures {
     /// Nothing is counted yet; so many loads are to be run.
-    pub(crate) fn new(loads: u64) -> Self {
+    pub(crate) fn new(status: &PipelineStatus, loads: u64) -> Self {
+        let sink = SinkProgress::timed_by(Arc::clone(&status.stages.bulk_duration));
         Self {
             source: Arc::default(),
             plan: Arc::default(),
             document: Arc::default(),
-            sink: Arc::default(),
+            sink: Arc::new(sink),
             loading: Arc::new(AtomicU64::new(loads)),
         }
     }
@@ -53,6 +54,34 @@ impl Figures {
     /// Whether loads are under way.
     pub(crate) fn is_loading(&self) -> bool {
         self.loading.load(Ordering::SeqCst) > 0
+    }
+
+    /// What the stages counted in this run.
+    pub(crate) fn counted(&self) -> StageFigures {
+        let Self { source, plan, document, sink, loading: _ } = self;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        StageFigures {
+            received_bytes: source.bytes(),
+            transactions: source.transactions(),
+            changes: source.changes(),
+            rounds: read(&plan.rounds),
+            touched_keys: read(&plan.keys),
+            held_rows: read(&plan.held_rows),
+            rereads: read(&plan.rereads) + read(&document.rereads),
+            reads: read(&document.reads),
+            documents: read(&document.documents),
+            ambiguous_one_to_one: read(&document.ambiguous),
+            bulk_requests: sink.get(Counter::Requests),
+            bulk_bytes: sink.get(Counter::Bytes),
+            bulk_retries: sink.get(Counter::Retries),
+            bulk_in_flight: sink.get(Counter::InFlight),
+            blocked: Blocked {
+                source: source.blocked(),
+                plan: plan.blocked.get(),
+                document: document.blocked.get(),
+                sink: sink.blocked(),
+            },
+        }
     }
 }
 
@@ -90,7 +119,7 @@ pub(crate) async fn keep_status(
     status: Arc<PipelineStatus>,
     figures: Arc<Figures>,
     durable: watch::Receiver<Lsn>,
-    ending: CancellationToken,
+    (ending, finished): (CancellationToken, watch::Receiver<Finished>),
 ) -> Result<(), PipelineError> {
     status.source.up();
     loop {
@@ -106,10 +135,15 @@ pub(crate) async fn keep_status(
         status.server.set(figures.source.server_wal_end());
         status.reported.set(figures.source.reported());
         status.durable.set(durable);
-        status.written.set(durable);
-        if let Some(commit) = figures.source.last_commit() {
+        let (written, last_commit) = {
+            let finished = finished.borrow();
+            (finished.written, finished.last_commit)
+        };
+        status.written.set(written.max(durable));
+        if let Some(commit) = last_commit {
             status.wrote_commit_of(commit);
         }
+        status.stages.counted(figures.counted());
         show_sink(&status, &figures.sink);
         tokio::time::sleep(STATUS_EVERY).await;
     }

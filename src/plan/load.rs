@@ -15,6 +15,7 @@ use crate::plan::{
     EntryId, Job, KeyRange, MustSee, PlanError, Receipt, RootKey, Selection, Touched,
 };
 use crate::postgres::Snapshot;
+use crate::postgres::patience::told_if_slow;
 use crate::schema::key_sql::range_end;
 use crate::schema::tree::SchemaTree;
 
@@ -91,7 +92,9 @@ impl Load {
 
     async fn range_end(&self) -> Result<Option<RootKey>, PlanError> {
         let sql = range_end(&self.tree, self.after.as_ref().map(|key| &*key.0), self.rows_a_range);
-        let messages = self.client.simple_query(&sql).await.map_err(PlanError::LookUp)?;
+        let asking = self.client.simple_query(&sql);
+        let answer = told_if_slow(&self.tree.index.0, || self.tree.table_names(), asking).await;
+        let messages = answer.map_err(PlanError::LookUp)?;
         Ok(messages.iter().find_map(|message| {
             let SimpleQueryMessage::Row(row) = message else { return None };
             let columns = 0..self.tree.key.len();

@@ -21,7 +21,8 @@ use tokio_postgres::Client;
 pub use holders::{Holders, HoldersError, Search};
 pub use load::RangeBegun;
 pub use touched::{
-    EntryId, Finished, Job, KeyRange, MustSee, Receipt, RootKey, Sealed, Selection, Touched,
+    Commits, EntryId, Finished, Job, KeyRange, MustSee, Receipt, RootKey, Sealed, Selection,
+    Touched,
 };
 
 use crate::plan::climb::{Climb, Climbed};
@@ -29,6 +30,7 @@ use crate::postgres::Lsn;
 use crate::postgres::snapshot::InvalidSnapshot;
 use crate::schema::tree::SchemaTree;
 use crate::source::SourceEvent;
+use crate::status::TimeSum;
 
 /// Source events taken at once at most; each is limited in bytes by the source.
 const EVENTS_A_ROUND: usize = 256;
@@ -56,6 +58,10 @@ pub struct PlanProgress {
     pub keys: AtomicU64,
     /// Rows whose former documents had to be asked of the index.
     pub held_rows: AtomicU64,
+    /// Looks at PostgreSQL in vain: the changes of the round were not visible yet.
+    pub rereads: AtomicU64,
+    /// Time spent waiting for the stages behind.
+    pub blocked: TimeSum,
 }
 
 /// The stage.
@@ -77,6 +83,29 @@ pub struct Plan<H> {
     pub progress: Arc<PlanProgress>,
 }
 
+/// What was taken from the queue at once.
+#[derive(Debug, Default)]
+struct Round {
+    climbed: Climbed,
+    upto: Option<Lsn>,
+    commits: Option<Commits>,
+}
+
+impl Round {
+    fn take(&mut self, climb: &Climb, event: SourceEvent) {
+        match event {
+            SourceEvent::Part(part) => {
+                climb.climb(&part, &mut self.climbed);
+                if part.last {
+                    self.upto = Some(part.end);
+                    self.commits = Some(Commits::with(self.commits, part.committed_at));
+                }
+            }
+            SourceEvent::Idle(lsn) => self.upto = Some(lsn),
+        }
+    }
+}
+
 impl<H: Holders> Plan<H> {
     /// Works until the input closes, or nobody takes the output any more.
     ///
@@ -94,28 +123,17 @@ impl<H: Holders> Plan<H> {
         while input.recv_many(&mut events, EVENTS_A_ROUND).await > 0 {
             number += 1;
             self.progress.rounds.store(number, Ordering::Relaxed);
-            let mut climbed = Climbed::default();
-            let mut upto = None;
+            let mut round = Round::default();
             for event in events.drain(..) {
-                upto = climb_event(&climb, &event, &mut climbed).or(upto);
+                round.take(&climb, event);
             }
+            let Round { climbed, upto, commits } = round;
             let Some(parts) = self.touch(number, climbed, &output).await? else { break };
-            let seal = Sealed { job: Job::Round(number), parts, upto };
-            if sealed.send(seal.into()).await.is_err() {
+            let seal = Sealed { job: Job::Round(number), parts, upto, commits };
+            if self.progress.blocked.over(sealed.send(seal.into())).await.is_err() {
                 break;
             }
         }
         Ok(())
-    }
-}
-
-/// Adds what an event touches; the position that may be acknowledged behind it, if there is one.
-fn climb_event(climb: &Climb, event: &SourceEvent, climbed: &mut Climbed) -> Option<Lsn> {
-    match event {
-        SourceEvent::Part(part) => {
-            climb.climb(part, climbed);
-            part.last.then_some(part.end)
-        }
-        SourceEvent::Idle(lsn) => Some(*lsn),
     }
 }

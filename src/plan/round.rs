@@ -3,7 +3,6 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use futures_util::{TryStreamExt, pin_mut};
 use tokio::sync::mpsc;
@@ -13,8 +12,10 @@ use crate::plan::climb::{Climbed, HeldRow, Values};
 use crate::plan::lookup::{Lookup, look_up};
 use crate::plan::root_ids::readings;
 use crate::plan::{
-    EntryId, Holders, Job, MustSee, Plan, PlanError, Receipt, RootKey, Search, Selection, Touched,
+    EntryId, Holders, Job, MustSee, Plan, PlanError, PlanProgress, Receipt, RootKey, Search,
+    Selection, Touched,
 };
+use crate::postgres::patience::{Awaited, Patience, told_if_slow};
 use crate::postgres::{Column, Snapshot};
 
 /// Keys gathered before they are sent on: what merges keys of one round, and what bounds its memory.
@@ -25,9 +26,6 @@ const VALUES_A_STATEMENT: usize = 2_000;
 const ROWS_A_SEARCH: usize = 10_000;
 /// Pages of ids between the search and the plan.
 const PAGES_QUEUED: usize = 2;
-/// First and longest wait for a transaction to become visible.
-const VISIBILITY_WAIT: (Duration, Duration) =
-    (Duration::from_millis(1), Duration::from_millis(200));
 
 /// Sends the touched keys of a round, in pieces, and counts them.
 struct Emitter<'a> {
@@ -38,6 +36,7 @@ struct Emitter<'a> {
     gathered: HashMap<EntryId, HashSet<RootKey>>,
     parts: u32,
     keys: u64,
+    progress: &'a PlanProgress,
 }
 
 /// Nobody takes the output any more: the pipeline is ending.
@@ -65,6 +64,7 @@ impl<H: Holders> Plan<H> {
             gathered: climbed.keys,
             parts: 0,
             keys: 0,
+            progress: &self.progress,
         };
         for (lookup, values) in climbed.lookups {
             let values: Vec<Values> = values.into_iter().collect();
@@ -76,7 +76,7 @@ impl<H: Holders> Plan<H> {
         }
         if asks_index {
             let searches = self.searches(climbed.held, climbed.searches);
-            if !self.wait_until_written(number).await {
+            if !self.progress.blocked.over(self.wait_until_written(number)).await {
                 return Ok(None);
             }
             for (entry, search) in searches {
@@ -93,7 +93,7 @@ impl<H: Holders> Plan<H> {
     /// A lookup must see the round's transactions: else it climbs from a row by a parent that the row
     /// in between has already left, and nobody refreshes the parent it went to.
     async fn wait_until_visible(&self, must_see: &MustSee) -> Result<(), PlanError> {
-        let mut wait = VISIBILITY_WAIT.0;
+        let mut patience = Patience::new("plan", &self.progress.rereads);
         loop {
             let messages = self
                 .client
@@ -106,11 +106,11 @@ impl<H: Holders> Plan<H> {
             });
             let snapshot: Snapshot =
                 text.unwrap_or_default().parse().map_err(PlanError::Snapshot)?;
-            if must_see.is_seen_by(&snapshot) {
+            let Some(xid) = must_see.first_unseen(&snapshot) else {
+                patience.rewarded();
                 return Ok(());
-            }
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(VISIBILITY_WAIT.1);
+            };
+            patience.pause(Awaited::Visible { xid }).await;
         }
     }
 
@@ -138,7 +138,8 @@ impl<H: Holders> Plan<H> {
         let Some(tree) = self.trees.get(lookup.entry.0) else { return Ok(Ok(())) };
         let keys = look_up(&self.client, tree, lookup, values).await?;
         pin_mut!(keys);
-        while let Some(key) = keys.try_next().await? {
+        let index = &tree.index.0;
+        while let Some(key) = told_if_slow(index, || tree.table_names(), keys.try_next()).await? {
             if let Err(closed) = emitter.gather(lookup.entry, key).await {
                 return Ok(Err(closed));
             }
@@ -224,7 +225,8 @@ impl Emitter<'_> {
                     receipt: Receipt { job: self.job, part: self.parts },
                 };
                 self.parts += 1;
-                self.output.send(touched).await.map_err(|_closed| Closed)?;
+                let sending = self.output.send(touched);
+                self.progress.blocked.over(sending).await.map_err(|_closed| Closed)?;
             }
         }
         Ok(())

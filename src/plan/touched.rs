@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
@@ -46,10 +47,17 @@ pub enum MustSee {
 impl MustSee {
     /// Whether a snapshot sees all of it.
     pub fn is_seen_by(&self, snapshot: &Snapshot) -> bool {
+        self.first_unseen(snapshot).is_none()
+    }
+
+    /// A transaction of it that a snapshot does not see.
+    pub fn first_unseen(&self, snapshot: &Snapshot) -> Option<u64> {
         match self {
-            Self::Transactions(xids) => xids.iter().all(|xid| snapshot.sees(*xid)),
-            Self::Floor(Some(floor)) => snapshot.covers(floor),
-            Self::Floor(None) => true,
+            Self::Transactions(xids) => {
+                xids.iter().find(|xid| !snapshot.sees(**xid)).map(|xid| xid.0.into())
+            }
+            Self::Floor(Some(floor)) => snapshot.first_missing(floor),
+            Self::Floor(None) => None,
         }
     }
 }
@@ -95,6 +103,25 @@ pub struct Sealed {
     /// Position to acknowledge once this round and all before it are written; `None` if no
     /// transaction ended in it.
     pub upto: Option<Lsn>,
+    /// The transactions that ended in it; `None` if there were none.
+    pub commits: Option<Commits>,
+}
+
+/// When transactions were committed, by the server's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Commits {
+    /// The first of them.
+    pub oldest: SystemTime,
+    /// The last of them.
+    pub newest: SystemTime,
+}
+
+impl Commits {
+    /// One more transaction, committed at this time.
+    pub fn with(commits: Option<Self>, at: SystemTime) -> Self {
+        let Self { oldest, newest } = commits.unwrap_or(Self { oldest: at, newest: at });
+        Self { oldest: oldest.min(at), newest: newest.max(at) }
+    }
 }
 
 /// How far the acknowledged work reaches without a gap.
@@ -102,6 +129,11 @@ pub struct Sealed {
 pub struct Finished {
     /// Every round up to this number.
     pub rounds: u64,
+    /// The position up to which the rounds reach: everything before it is written.
+    pub written: Lsn,
+    /// When the newest transaction of these rounds was committed, by the server's clock; `None` before
+    /// the first.
+    pub last_commit: Option<SystemTime>,
     /// By entry, how many ranges from the first.
     pub ranges: BTreeMap<EntryId, u64>,
 }

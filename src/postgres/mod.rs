@@ -10,6 +10,7 @@ pub mod identity;
 pub mod lock;
 pub mod lsn;
 pub mod options;
+pub(crate) mod patience;
 pub mod publication;
 pub mod publication_query;
 pub mod relation;

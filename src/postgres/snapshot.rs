@@ -43,9 +43,14 @@ impl Snapshot {
 
     /// Whether everything that `floor` sees is seen here too.
     pub fn covers(&self, floor: &Self) -> bool {
+        self.first_missing(floor).is_none()
+    }
+
+    /// A transaction that `floor` sees and this does not, if there is one.
+    pub fn first_missing(&self, floor: &Self) -> Option<u64> {
         let hidden = self.in_progress.iter().copied().filter(|xid| *xid < floor.xmax);
         let beyond = self.xmax..floor.xmax.max(self.xmax);
-        !hidden.chain(beyond).any(|xid| floor.sees_full(xid))
+        hidden.chain(beyond).find(|xid| floor.sees_full(*xid))
     }
 
     /// A snapshot that sees every transaction begun before this one was taken: one that covers it has
@@ -155,6 +160,7 @@ mod tests {
         assert!(snapshot("20:20:").covers(&floor));
         assert!(snapshot("10:30:10,15,25").covers(&floor));
         assert!(!snapshot("10:20:10,12,15").covers(&floor), "12 is hidden");
+        assert_eq!(snapshot("10:20:10,12,15").first_missing(&floor), Some(12));
         assert!(!snapshot("10:18:10,15").covers(&floor), "18 and 19 lie ahead");
         assert!(snapshot("10:19:10").covers(&snapshot("10:20:10,19")), "19 is hidden to both");
     }

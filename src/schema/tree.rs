@@ -242,4 +242,10 @@ impl SchemaTree {
         }
         tables.into_values().collect()
     }
+
+    /// The names of these tables, for messages.
+    pub fn table_names(&self) -> String {
+        let names: Vec<String> = self.tables().iter().map(|table| table.qualified()).collect();
+        names.join(", ")
+    }
 }

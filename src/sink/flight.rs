@@ -84,6 +84,9 @@ impl Flight {
     /// # Errors
     /// [`SinkError`], when another try cannot help.
     pub(super) fn advance(&mut self, step: Step) -> Result<(), SinkError> {
+        if let Step::Answered { took, .. } = &step {
+            self.sink.progress.answered_after(*took);
+        }
         match step {
             Step::Answered { request, answer: Ok(outcomes), took } => {
                 self.answered(request, outcomes, took)

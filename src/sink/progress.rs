@@ -1,8 +1,10 @@
 //! What the sink is doing: for status and metrics. Written by the sink alone, read by anybody.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
+
+use crate::status::Durations;
 
 /// Whether documents get through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +22,7 @@ pub enum SinkState {
 pub struct SinkProgress {
     counters: [AtomicU64; Counter::COUNT],
     standing: Mutex<Standing>,
+    answers: Arc<Durations>,
 }
 
 /// The state, since when, and the last failure.
@@ -64,11 +67,17 @@ impl Default for SinkProgress {
     fn default() -> Self {
         let standing =
             Standing { state: SinkState::Writing, since: SystemTime::now(), last_error: None };
-        Self { counters: Default::default(), standing: Mutex::new(standing) }
+        let answers = Arc::default();
+        Self { counters: Default::default(), standing: Mutex::new(standing), answers }
     }
 }
 
 impl SinkProgress {
+    /// Counts there how long requests take, answered or not.
+    pub fn timed_by(answers: Arc<Durations>) -> Self {
+        Self { answers, ..Self::default() }
+    }
+
     /// The value of a counter.
     pub fn get(&self, counter: Counter) -> u64 {
         self.counters.get(counter as usize).map_or(0, |value| value.load(Ordering::Relaxed))
@@ -94,6 +103,10 @@ impl SinkProgress {
         if let Some(value) = self.counters.get(counter as usize) {
             value.store(count, Ordering::Relaxed);
         }
+    }
+
+    pub(super) fn answered_after(&self, took: Duration) {
+        self.answers.observe(took);
     }
 
     pub(super) fn add_blocked(&self, time: Duration) {

@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::postgres::Lsn;
+use crate::source::Change;
+use crate::status::Changes;
 
 /// Counters and positions; all zero until the stream starts, kept over restarts by its owner.
 #[derive(Debug, Default)]
@@ -12,8 +14,12 @@ pub struct SourceProgress {
     server_wal_end: AtomicU64,
     reported: AtomicU64,
     last_message: AtomicU64,
+    bytes: AtomicU64,
     transactions: AtomicU64,
-    changes: AtomicU64,
+    inserts: AtomicU64,
+    updates: AtomicU64,
+    deletes: AtomicU64,
+    truncates: AtomicU64,
     last_commit: AtomicU64,
     blocked: AtomicU64,
 }
@@ -49,9 +55,19 @@ impl SourceProgress {
         self.transactions.load(Ordering::Relaxed)
     }
 
+    /// Bytes of messages read.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
     /// Changes handed on.
-    pub fn changes(&self) -> u64 {
-        self.changes.load(Ordering::Relaxed)
+    pub fn changes(&self) -> Changes {
+        Changes {
+            inserts: self.inserts.load(Ordering::Relaxed),
+            updates: self.updates.load(Ordering::Relaxed),
+            deletes: self.deletes.load(Ordering::Relaxed),
+            truncates: self.truncates.load(Ordering::Relaxed),
+        }
     }
 
     /// Time spent waiting for room in the queue.
@@ -72,8 +88,24 @@ impl SourceProgress {
         self.reported.store(lsn.0, Ordering::Relaxed);
     }
 
-    pub(super) fn handed_on(&self, changes: usize) {
-        self.changes.fetch_add(changes as u64, Ordering::Relaxed);
+    pub(super) fn read(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn handed_on(&self, changes: &[Change]) {
+        let mut counted = Changes::default();
+        for change in changes {
+            match change {
+                Change::Insert { .. } => counted.inserts += 1,
+                Change::Update { .. } => counted.updates += 1,
+                Change::Delete { .. } => counted.deletes += 1,
+                Change::Truncate { .. } => counted.truncates += 1,
+            }
+        }
+        self.inserts.fetch_add(counted.inserts, Ordering::Relaxed);
+        self.updates.fetch_add(counted.updates, Ordering::Relaxed);
+        self.deletes.fetch_add(counted.deletes, Ordering::Relaxed);
+        self.truncates.fetch_add(counted.truncates, Ordering::Relaxed);
     }
 
     pub(super) fn committed(&self, at: SystemTime) {

@@ -148,6 +148,7 @@ impl Run {
     }
 
     fn take_message(&mut self, lsn: Lsn, payload: &Bytes) -> Result<(), SourceError> {
+        self.progress.read(payload.len());
         let message = decode(payload.clone(), Framing::Plain).map_err(|source| {
             let relation = relation_of(payload, Framing::Plain);
             let table = relation.and_then(|relation| self.assembler.table_name(relation));
@@ -170,7 +171,7 @@ impl Run {
         let Some((event, since)) = self.held.take() else { return };
         self.progress.waited(since.elapsed());
         if let SourceEvent::Part(part) = &event {
-            self.progress.handed_on(part.changes.len());
+            self.progress.handed_on(&part.changes);
             if part.last {
                 self.progress.committed(part.committed_at);
             }

@@ -1,17 +1,21 @@
 //! Ground: what the service is doing. The stages write it, HTTP and the metrics read it. No cell
 //! values, no secrets: names, counts, positions and error texts only.
 
+mod durations;
 mod pipeline;
 mod report;
+mod stages;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+pub use durations::{Durations, DurationsReport, TimeSum};
 pub use pipeline::{IndexStatus, Link, LinkState, Phase, PipelineStatus};
 pub use report::{
     IndexReport, LinkReport, NotReady, PipelineReport, StatusReport, TimedError, Timestamp,
 };
+pub use stages::{Blocked, Changes, StageFigures, StageReport, StageTally};
 
 /// A supervisor that said nothing for longer hangs: the process is then reported as not alive.
 pub const HEARTBEAT_LIMIT: Duration = Duration::from_mins(1);
@@ -60,6 +64,12 @@ impl Status {
         let pipelines = lock(&self.pipelines);
         let reports = pipelines.iter().map(|(database, pipeline)| pipeline.snapshot(database));
         StatusReport::new(self.started_at, self.is_live(), self.ready_lag, reports.collect())
+    }
+
+    /// What the stages of every pipeline counted.
+    pub fn stages(&self) -> Vec<StageReport> {
+        let pipelines = lock(&self.pipelines);
+        pipelines.iter().map(|(database, pipeline)| pipeline.stages.report(database)).collect()
     }
 }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lock;
 use super::report::{IndexReport, LinkReport, PipelineReport, TimedError, Timestamp};
+use super::stages::StageTally;
 use crate::postgres::Lsn;
 
 /// Where a pipeline is in its life.
@@ -63,6 +64,8 @@ pub struct PipelineStatus {
     pub sink: Link,
     /// How often the pipeline was built again after an error.
     pub restarts: Tally,
+    /// What its stages count.
+    pub stages: StageTally,
     last_commit: Mutex<Option<SystemTime>>,
     last_error: Mutex<Option<TimedError>>,
     indexes: Mutex<BTreeMap<String, Arc<IndexStatus>>>,
@@ -108,9 +111,9 @@ impl Tally {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Starts again at zero: for the rows of a load that starts over.
-    pub fn reset(&self) {
-        self.0.store(0, Ordering::Relaxed);
+    /// Starts again at a number: for the rows of a load that starts over, or goes on.
+    pub fn start_from(&self, number: u64) {
+        self.0.store(number, Ordering::Relaxed);
     }
 }
 
@@ -199,9 +202,14 @@ impl IndexStatus {
         *lock(&self.concrete) = name;
     }
 
-    /// How many root rows the load has, as far as known.
+    /// Notes how many root rows the load has, as far as known.
     pub fn set_load_total(&self, rows: Option<u64>) {
         *lock(&self.load_total) = rows;
+    }
+
+    /// How many root rows the load has, as far as known.
+    pub fn load_total(&self) -> Option<u64> {
+        *lock(&self.load_total)
     }
 
     fn snapshot(&self, name: &str) -> IndexReport {
@@ -209,7 +217,7 @@ impl IndexStatus {
             index: name.to_owned(),
             concrete: lock(&self.concrete).clone(),
             load_rows: self.load_rows.get(),
-            load_total: *lock(&self.load_total),
+            load_total: self.load_total(),
             written: self.written.get(),
             deleted: self.deleted.get(),
             superseded: self.superseded.get(),
