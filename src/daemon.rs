@@ -29,7 +29,7 @@ const PROGRESS_RESETS: Duration = Duration::from_mins(5);
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// The database under which the store keeps the schema: its text is wanted before any database of its
 /// entries is known.
-const SCHEMA_SHELF: &str = "(schema)";
+pub(crate) const SCHEMA_SHELF: &str = "(schema)";
 
 /// Runs until asked to stop, or until everything is written if the run is for once only. `variables` are
 /// those of the schema file.

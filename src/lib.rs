@@ -11,6 +11,7 @@
 //! What always holds: `reported ≤ durable ≤ written ≤ received` (positions in the WAL), every document
 //! is one snapshot of the database, and a newer write is never undone by an older one.
 
+pub mod admin;
 pub mod backoff;
 pub mod checkpoint;
 pub mod cli;

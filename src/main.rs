@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 
+use pgsyncd::admin;
 use pgsyncd::cli::{self, Command, Invocation, Parsed};
 use pgsyncd::config::{self, Config, Gathered, HttpConfig, Resolved, RunOptions};
 use pgsyncd::daemon;
@@ -56,8 +57,8 @@ fn follow(invocation: Invocation) -> Result<ExitCode, Error> {
             Ok(print(&runtime()?.block_on(cli::print_schema(&source, &variables))?))
         }
         Command::SchemaJsonSchema => Ok(print(&cli::print_json_schema())),
-        Command::Analyze => run_configured(gathered, analyze),
-        Command::Teardown => run_configured(gathered, teardown),
+        Command::Analyze => administer(gathered, &variables, Task::Analyze),
+        Command::Teardown => administer(gathered, &variables, Task::Teardown),
     }
 }
 
@@ -71,9 +72,29 @@ fn run_service(
     Ok(ExitCode::Stopped)
 }
 
-fn run_configured(gathered: Gathered, act: fn(&Config) -> ExitCode) -> Result<ExitCode, Error> {
+/// What is done once, beside a service.
+#[derive(Clone, Copy)]
+enum Task {
+    Analyze,
+    Teardown,
+}
+
+/// Does it, and prints what came of it.
+fn administer(
+    gathered: Gathered,
+    variables: &BTreeMap<String, String>,
+    task: Task,
+) -> Result<ExitCode, Error> {
     let config = configured(gathered, RunOptions::default())?;
-    Ok(act(&config))
+    let outcome = runtime()?.block_on(async {
+        let databases = daemon::read_schema(&config, variables).await?;
+        match task {
+            Task::Analyze => Ok(admin::analyze(&config, &databases).await?),
+            Task::Teardown => Ok::<_, Error>(admin::teardown(&config, &databases).await),
+        }
+    })?;
+    let printed = print(&outcome.lines.join("\n"));
+    Ok(if outcome.failed { ExitCode::GaveUp } else { printed })
 }
 
 /// Resolves the configuration, starts logging, and tells what is to be told.
@@ -121,16 +142,6 @@ fn answer(answer: Result<String, cli::ProbeError>) -> ExitCode {
 
 fn runtime() -> Result<tokio::runtime::Runtime, Error> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)
-}
-
-fn teardown(config: &Config) -> ExitCode {
-    complain(&format!("`{}` cannot be torn down: this build has no pipeline", config.name));
-    ExitCode::GaveUp
-}
-
-fn analyze(config: &Config) -> ExitCode {
-    complain(&format!("`{}` cannot be analyzed: this build has no pipeline", config.name));
-    ExitCode::GaveUp
 }
 
 /// Writes to stdout; a reader that went away is no success.

@@ -185,7 +185,13 @@ impl Place {
         });
         for (part, documents) in (0..).zip(batches) {
             let receipt = Receipt { job: Job::Round(1), part };
-            let batch = DocumentBatch { entry: EntryId(0), receipt, batches: Some(1), documents, ambiguous: 0 };
+            let batch = DocumentBatch {
+                entry: EntryId(0),
+                receipt,
+                batches: Some(1),
+                documents,
+                ambiguous: 0,
+            };
             input.send(batch).await.unwrap();
             if timeout(PATIENCE, output.recv()).await.unwrap().is_none() {
                 break;
@@ -433,7 +439,8 @@ async fn a_missing_pipeline_ends_the_sink_instead_of_rejecting_every_document() 
         let (sender, _output) = mpsc::channel(1);
         let receipt = Receipt { job: Job::Round(1), part: 0 };
         let documents = vec![document("1", 5, Some(&json!({"id": 1})))];
-        let batch = DocumentBatch { entry: EntryId(0), receipt, batches: Some(1), documents, ambiguous: 0 };
+        let batch =
+            DocumentBatch { entry: EntryId(0), receipt, batches: Some(1), documents, ambiguous: 0 };
         input.send(batch).await.unwrap();
         // A cluster without ingest nodes (embedded OpenSearch) cannot tell, and is asked for ever.
         let nodes = place.get("/_nodes/ingest:true").await;

@@ -42,9 +42,7 @@ impl EmbeddedStore {
         name: &str,
         database: &str,
     ) -> Result<Self, CheckpointError> {
-        let file = format!("pgsyncd-{}-{}.redb", file_part(name, "_.-"), file_part(database, "_"));
-        let file = Arc::new(File { path: directory.join(file), database: Mutex::new(None) });
-        let store = Self { file };
+        let store = Self::closed(directory, name, database);
         let directory = directory.to_owned();
         store
             .run(move |file| {
@@ -53,6 +51,33 @@ impl EmbeddedStore {
             })
             .await?;
         Ok(store)
+    }
+
+    fn closed(directory: &Path, name: &str, database: &str) -> Self {
+        let file = format!("pgsyncd-{}-{}.redb", file_part(name, "_.-"), file_part(database, "_"));
+        let file = File { path: directory.join(file), database: Mutex::new(None) };
+        Self { file: Arc::new(file) }
+    }
+
+    /// Whether there is a file.
+    pub(super) fn exists(directory: &Path, name: &str, database: &str) -> bool {
+        Self::closed(directory, name, database).file.path.exists()
+    }
+
+    /// Removes the file without a look into it: it may be damaged. Its path, if it was there.
+    pub(super) async fn destroy(
+        directory: &Path,
+        name: &str,
+        database: &str,
+    ) -> Result<Option<String>, CheckpointError> {
+        let store = Self::closed(directory, name, database);
+        store
+            .run(|file| {
+                let path = file.path.exists().then(|| file.path.display().to_string());
+                file.remove()?;
+                Ok(path)
+            })
+            .await
     }
 
     /// The stored checkpoint.
@@ -310,6 +335,18 @@ mod tests {
         assert_eq!(file_part("my-app_1.x", "_.-"), "my-app_1.x");
         assert_eq!(file_part("a/../b-c é", "_"), "a%2F%2E%2E%2Fb%2Dc%20é");
         assert_eq!(file_part("€%", "_"), "%E2%82%AC%25");
+    }
+
+    #[tokio::test]
+    async fn a_damaged_file_is_destroyed_once() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = directory.path().join("pgsyncd-p-shop.redb");
+        std::fs::write(&path, "damaged").unwrap();
+        EmbeddedStore::open(directory.path(), "p", "shop").await.unwrap_err();
+        let destroy = || EmbeddedStore::destroy(directory.path(), "p", "shop");
+        assert_eq!(destroy().await.unwrap(), Some(path.display().to_string()));
+        assert_eq!(destroy().await.unwrap(), None);
+        assert!(!EmbeddedStore::exists(directory.path(), "p", "shop"));
     }
 
     #[tokio::test]

@@ -182,6 +182,14 @@ impl RedisStore {
         self.ask(redis::cmd("DEL").arg(self.checkpoint_key()).arg(&keys)).await
     }
 
+    /// Removes all keys of this service and database; where they were, if there were any.
+    pub(super) async fn destroy(&self) -> Result<Option<String>, CheckpointError> {
+        let keys = Shelf::ALL.map(|shelf| self.key(shelf));
+        let mut delete = redis::cmd("DEL");
+        let removed: u64 = self.ask(delete.arg(self.checkpoint_key()).arg(&keys)).await?;
+        Ok((removed > 0).then(|| format!("Redis at {}, keys {}:*", self.address, self.prefix)))
+    }
+
     fn checkpoint_key(&self) -> String {
         format!("{}:checkpoint", self.prefix)
     }

@@ -226,6 +226,43 @@ impl CheckpointStore {
         on_backend!(self, store => store.clear())
     }
 
+    /// The store as [`CheckpointStore::open`] gives it; `None` if there is no file yet.
+    ///
+    /// # Errors
+    /// Like [`CheckpointStore::open`].
+    pub async fn open_existing(
+        settings: &StoreSettings,
+        name: &str,
+        database: &str,
+    ) -> Result<Option<Self>, CheckpointError> {
+        if let StoreSettings::Embedded(directory) = settings
+            && !EmbeddedStore::exists(directory, name, database)
+        {
+            return Ok(None);
+        }
+        Self::open(settings, name, database).await.map(Some)
+    }
+
+    /// Removes everything of the service `name` for `database`, also what cannot be read; where it was,
+    /// `None` if there was nothing.
+    ///
+    /// # Errors
+    /// If Redis does not answer, or the file cannot be removed.
+    pub async fn destroy(
+        settings: &StoreSettings,
+        name: &str,
+        database: &str,
+    ) -> Result<Option<String>, CheckpointError> {
+        match settings {
+            StoreSettings::Redis(settings) => {
+                RedisStore::new(settings, name, database)?.destroy().await
+            }
+            StoreSettings::Embedded(directory) => {
+                EmbeddedStore::destroy(directory, name, database).await
+            }
+        }
+    }
+
     async fn list<T: DeserializeOwned>(
         &self,
         shelf: Shelf,

@@ -18,7 +18,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio_util::sync::CancellationToken;
 
 pub use error::{PipelineError, Recovery};
-pub(crate) use settings::store_settings;
+pub(crate) use settings::{connect_options, elasticsearch_options, store_settings};
+pub(crate) use start::{DatabaseNames, Inspected, inspect};
 
 use crate::config::Config;
 use crate::schema::RawEntry;

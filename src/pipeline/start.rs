@@ -15,8 +15,8 @@ use crate::postgres::lock::{AdvisoryLock, Attempt, LockKey, try_lock};
 use crate::postgres::server::{ServerFacts, read_server};
 use crate::postgres::slot::SlotPrefix;
 use crate::postgres::{ConnectOptions, Purpose, Table, connect, load_catalog};
-use crate::preflight::{Names, Severity, preflight, published_tables};
-use crate::schema::{SchemaTree, resolve};
+use crate::preflight::{Findings, Names, Severity, preflight, published_tables};
+use crate::schema::{RawEntry, SchemaTree, resolve};
 use crate::sink::{Client, ClientError, ErrorClass, IndexNames, Indexes};
 use crate::source::ReplicationConnection;
 use crate::status::Phase;
@@ -55,16 +55,26 @@ pub(super) struct Checked {
     pub(super) tables: Vec<Arc<Table>>,
 }
 
+/// What a look at the database says.
+#[derive(Debug)]
+pub(crate) struct Inspected {
+    pub(crate) control: SqlClient,
+    pub(crate) facts: ServerFacts,
+    pub(crate) trees: Vec<SchemaTree>,
+    pub(crate) findings: Findings,
+}
+
 /// Names in the database.
-pub(super) struct DatabaseNames {
-    pub(super) publication: String,
-    pub(super) slot: SlotPrefix,
+#[derive(Debug)]
+pub(crate) struct DatabaseNames {
+    pub(crate) publication: String,
+    pub(crate) slot: SlotPrefix,
 }
 
 /// Starts the pipeline of a database; waits while another instance is at work.
 pub(crate) async fn start(assignment: &Assignment) -> Result<Started, PipelineError> {
     let options = connect_options(&assignment.config, &assignment.database);
-    let names = DatabaseNames::of(assignment);
+    let names = DatabaseNames::of(&assignment.config.name, &assignment.database);
     let first = check(assignment, &options, &names).await?;
     let (lock, waited) = take_lock(assignment, &options).await?;
     // While we stood by, everything may have changed.
@@ -97,8 +107,9 @@ pub(crate) async fn start(assignment: &Assignment) -> Result<Started, PipelineEr
 }
 
 impl DatabaseNames {
-    fn of(assignment: &Assignment) -> Self {
-        let slot = SlotPrefix::new(&assignment.config.name, &assignment.database);
+    /// Those of a service (`--name`) in a database.
+    pub(crate) fn of(service: &str, database: &str) -> Self {
+        let slot = SlotPrefix::new(service, database);
         // The prefix without its separator: unique for service and database, and short enough.
         let publication = slot.as_str().trim_end_matches('_').to_owned();
         Self { publication, slot }
@@ -111,12 +122,8 @@ async fn check(
     options: &ConnectOptions,
     names: &DatabaseNames,
 ) -> Result<Checked, PipelineError> {
-    let control = connect(options, Purpose::Control).await?;
-    let facts = identified(read_server(&control).await?, options).await?;
-    let catalog = load_catalog(&control, None).await?;
-    let trees = resolve(&assignment.entries, &catalog, &assignment.database)?;
-    let preflight_names = Names { publication: &names.publication, slot: &names.slot };
-    let findings = preflight(&control, &trees, &facts, preflight_names).await?;
+    let Inspected { control, facts, trees, findings } =
+        inspect(options, names, &assignment.entries).await?;
     if findings.has_errors() {
         return Err(PipelineError::Preflight { database: assignment.database.clone(), findings });
     }
@@ -126,6 +133,21 @@ async fn check(
     }
     let tables = published_tables(&trees);
     Ok(Checked { control, facts, trees, tables })
+}
+
+/// Reads everything that must be right, changing nothing.
+pub(crate) async fn inspect(
+    options: &ConnectOptions,
+    names: &DatabaseNames,
+    entries: &[RawEntry],
+) -> Result<Inspected, PipelineError> {
+    let control = connect(options, Purpose::Control).await?;
+    let facts = identified(read_server(&control).await?, options).await?;
+    let catalog = load_catalog(&control, None).await?;
+    let trees = resolve(entries, &catalog, &options.database)?;
+    let names = Names { publication: &names.publication, slot: &names.slot };
+    let findings = preflight(&control, &trees, &facts, names).await?;
+    Ok(Inspected { control, facts, trees, findings })
 }
 
 /// Fills in what the role may not read by SQL.

@@ -1,18 +1,18 @@
 //! Reads the publication and makes it.
 //!
-//! [`ensure`] is the only function of the ground that changes the user's database beside the slot's.
-//! It makes the publication or adds tables to it; anything else about one that exists is its owner's
+//! [`ensure`] and [`drop_publication`] are the only functions of the ground that change the user's
+//! database beside the slot's. The first makes the publication or adds tables to it; anything else about one that exists is its owner's
 //! choice and only named.
 
 use std::sync::Arc;
 
-use crate::postgres::Table;
 use crate::postgres::catalog_query::CatalogError;
 use crate::postgres::identity::{IdentityGap, identity_gaps};
 use crate::postgres::publication::{
     PublicationProblem, PublicationState, alter_add_sql, create_sql, fix_sql, is_publishable,
 };
 use crate::postgres::server::is_denied;
+use crate::postgres::{Table, quote_identifier};
 
 const SUBJECT: &str = "the publication";
 
@@ -62,6 +62,15 @@ pub enum PublicationError {
         #[source]
         source: tokio_postgres::Error,
     },
+    /// It could not be dropped.
+    #[error("cannot drop publication `{name}`")]
+    Undropped {
+        /// The publication.
+        name: String,
+        /// The server's or the connection's answer.
+        #[source]
+        source: tokio_postgres::Error,
+    },
     /// The statement failed otherwise.
     #[error("cannot make publication `{name}`")]
     Statement {
@@ -80,7 +89,7 @@ impl PublicationError {
             Self::Unfit { sql, .. } | Self::NoIdentity { sql, .. } | Self::Denied { sql, .. } => {
                 Some(sql)
             }
-            Self::Catalog(_) | Self::Statement { .. } => None,
+            Self::Catalog(_) | Self::Undropped { .. } | Self::Statement { .. } => None,
         }
     }
 }
@@ -139,6 +148,19 @@ pub async fn ensure(
     refuse_gaps(&missing)?;
     execute(client, name, alter_add_sql(name, &missing)).await?;
     Ok(Outcome::Extended(missing.iter().map(|table| table.qualified()).collect()))
+}
+
+/// Drops the publication, if it is there.
+///
+/// # Errors
+/// [`PublicationError`] if the server refuses.
+pub async fn drop_publication(
+    client: &tokio_postgres::Client,
+    name: &str,
+) -> Result<(), PublicationError> {
+    let sql = format!("DROP PUBLICATION IF EXISTS {}", quote_identifier(name));
+    let name = name.to_owned();
+    client.batch_execute(&sql).await.map_err(|source| PublicationError::Undropped { name, source })
 }
 
 /// The session's major server version.

@@ -46,6 +46,8 @@ pub enum Check {
     Coverage,
     /// The publication carries everything.
     Publication,
+    /// The columns that rows are searched by have an index.
+    JoinIndex,
 }
 
 /// One thing that is not right.

@@ -102,6 +102,20 @@ impl Indexes {
         self.update_aliases(&names.write, actions).await
     }
 
+    /// Removes the private write alias; returns the indexes it stood for.
+    ///
+    /// # Errors
+    /// [`SinkError::Server`].
+    pub async fn remove_write_alias(&self, names: &IndexNames) -> Result<Vec<String>, SinkError> {
+        let alias = &names.write;
+        let NameStanding::Alias(indexes) = self.standing_of(alias).await? else {
+            return Ok(Vec::new());
+        };
+        let remove = |index| json!({"remove": {"index": index, "alias": alias}});
+        self.update_aliases(alias, indexes.iter().map(remove).collect()).await?;
+        Ok(indexes)
+    }
+
     /// Lets the public name and the write alias stand for a concrete index, in one step. A concrete
     /// index of the public name is deleted in the same step; indexes that had the public alias are
     /// returned, for the caller to delete.
