@@ -81,7 +81,7 @@ pub struct Arguments {
     #[arg(short, long, global = true)]
     verbose: bool,
 
-    /// Say which database indexes are missing
+    /// Check schema and databases, and say which indexes are missing in PostgreSQL
     #[arg(short, long, conflicts_with = "teardown")]
     pub(super) analyze: bool,
     /// Remove slot, publication and checkpoint

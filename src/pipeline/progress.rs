@@ -79,9 +79,21 @@ impl<'a> LoadMeter<'a> {
     fn tell(&self, pace: Pace) {
         let (index, rows, rate) = (self.index, pace.rows, pace.rate.round());
         let percent = pace.percent().map(rounded);
-        let left = pace.left().map(|left| format!("{left:?}"));
-        let total = pace.total;
-        tracing::info!(index, rows, total, percent, rows_per_second = rate, left, "loading");
+        let (total, seconds_left) = (pace.total, pace.left().map(|left| left.as_secs()));
+        if seconds_left == Some(0) {
+            // The total may be an estimate: more rows are no wonder.
+            tracing::info!(index, rows, total, "loading, the last rows are read or written");
+            return;
+        }
+        tracing::info!(
+            index,
+            rows,
+            total,
+            percent,
+            rows_per_second = rate,
+            seconds_left,
+            "loading"
+        );
     }
 
     fn pace(&self) -> Pace {
