@@ -13,16 +13,12 @@ use std::sync::Arc;
 
 use crate::plan::holders::Search;
 use crate::plan::lookup::{Lookup, Start};
+use crate::plan::sides::{Known, Old, Sides, Values};
 use crate::plan::{EntryId, RootKey};
 use crate::postgres::render::search_term;
-use crate::postgres::{
-    Relation, RelationId, ReplicaIdentity, Table, TableKind, TransactionId, Tuple, Value,
-};
+use crate::postgres::{Relation, RelationId, Table, TransactionId};
 use crate::schema::tree::{ColumnPair, Join, NodeId, SchemaTree};
 use crate::source::{Change, OldTuple, TransactionPart};
-
-/// Values of the columns a step joins on, as text.
-pub(crate) type Values = Box<[Box<str>]>;
 
 /// Everything a round of changes touches, each thing once.
 #[derive(Debug, Default)]
@@ -76,30 +72,6 @@ enum Role {
         /// Set if the join columns equal the root's key, type for type: positions in it.
         direct: Option<Vec<usize>>,
     },
-}
-
-/// What a tuple says of some columns.
-enum Known {
-    Values(Values),
-    /// One is null: it joins to nothing.
-    Nothing,
-    Unknown,
-}
-
-/// The old and the new side of a row event.
-struct Sides<'a> {
-    relation: &'a Relation,
-    old: Old<'a>,
-    new: Option<&'a Tuple>,
-}
-
-enum Old<'a> {
-    /// There was no row.
-    Absent,
-    /// The identity's columns did not change.
-    Unchanged,
-    Full(&'a Tuple),
-    Key(&'a Tuple),
 }
 
 impl Climb {
@@ -252,87 +224,6 @@ impl Climbed {
     }
 }
 
-impl Sides<'_> {
-    fn new_values(&self, columns: &[String]) -> Known {
-        self.new.map_or(Known::Nothing, |tuple| known(self.relation, tuple, columns))
-    }
-
-    /// The values that the row had; [`Known::Nothing`] if there was no row.
-    fn old_values(&self, table: &Table, columns: &[String]) -> Known {
-        match self.old {
-            Old::Absent => Known::Nothing,
-            Old::Unchanged if identity_covers(self.relation, table, columns) => {
-                self.new_values(columns)
-            }
-            Old::Unchanged => Known::Unknown,
-            // Columns of a key are never null: a null is a column that the tuple does not carry.
-            Old::Key(tuple) => known(self.relation, tuple, columns).or_not_carried(),
-            Old::Full(tuple) if self.may_be_key_only(table, tuple, columns) => {
-                known(self.relation, tuple, columns).or_not_carried()
-            }
-            Old::Full(tuple) => known(self.relation, tuple, columns),
-        }
-    }
-
-    /// Published through its root, a partitioned table's tuple is marked by the root's identity and
-    /// filled by the leaf's: a FULL root over a DEFAULT leaf sends nulls. The leaf's identity of today
-    /// need not be that of the change, so a tuple without any value beside the key is not trusted.
-    fn may_be_key_only(&self, table: &Table, tuple: &Tuple, columns: &[String]) -> bool {
-        let carries_more = || {
-            let values = self.relation.columns.iter().zip(&tuple.0);
-            values.into_iter().any(|(column, value)| {
-                *value != Value::Null && !table.primary_key.contains(&column.name)
-            })
-        };
-        table.kind == TableKind::Partitioned && !(table.identity_covers(columns) && carries_more())
-    }
-}
-
-impl Known {
-    /// For tuples in which a null may stand for a value that is not carried.
-    fn or_not_carried(self) -> Self {
-        match self {
-            Self::Nothing => Self::Unknown,
-            Self::Values(_) | Self::Unknown => self,
-        }
-    }
-}
-
-/// Whether an update without an old tuple left the columns as they were.
-///
-/// The catalog of today may say more than the WAL of yesterday has, so the Relation message decides.
-/// A partitioned table is named there by its root while tuples follow the leaf, so the leaves have to
-/// agree. A FULL leaf always sends the old tuple: if all are FULL, the leaf had another identity when
-/// the change was made, of which nothing is known but that a primary key is in it.
-fn identity_covers(relation: &Relation, table: &Table, columns: &[String]) -> bool {
-    let in_message = columns
-        .iter()
-        .all(|name| relation.columns.iter().any(|column| column.name == *name && column.is_key));
-    let in_leaves = || {
-        let was_changed = table.leaves.iter().all(|leaf| leaf.identity == ReplicaIdentity::Full);
-        let in_key = || columns.iter().all(|name| table.primary_key.contains(name));
-        table.identity_covers(columns) && (!was_changed || in_key())
-    };
-    in_message && (table.kind != TableKind::Partitioned || in_leaves())
-}
-
-fn known(relation: &Relation, tuple: &Tuple, columns: &[String]) -> Known {
-    let mut values = Vec::with_capacity(columns.len());
-    let mut is_null = false;
-    for name in columns {
-        let at = relation.columns.iter().position(|column| column.name == *name);
-        match at.and_then(|at| tuple.get(at)) {
-            Some(Value::Text(bytes)) => match std::str::from_utf8(bytes) {
-                Ok(text) => values.push(text.into()),
-                Err(_) => return Known::Unknown,
-            },
-            Some(Value::Null) => is_null = true,
-            Some(Value::UnchangedToast | Value::Binary(_)) | None => return Known::Unknown,
-        }
-    }
-    if is_null { Known::Nothing } else { Known::Values(values.into()) }
-}
-
 fn places_in(entry: EntryId, tree: &SchemaTree) -> Vec<Place> {
     let mut places = Vec::new();
     for id in tree.ids() {
@@ -399,4 +290,214 @@ fn direct_positions(tree: &SchemaTree, node: NodeId, pairs: &[ColumnPair]) -> Op
             (upper.type_oid == lower.type_oid).then_some(at)
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::postgres::{Lsn, RelationColumn, ReplicaIdentity, Tuple, Value};
+    use crate::schema::fixtures::{shop, tree_of};
+
+    const PRODUCTS: &str = r#"{"index": "p", "nodes": {"table": "product", "children": [
+        {"table": "part", "relationship": {"type": "one_to_many", "variant": "object"}, "children": [
+            {"table": "part", "label": "parts",
+             "relationship": {"type": "one_to_many", "variant": "object"}}]},
+        {"table": "tag", "relationship": {"type": "one_to_many", "variant": "object",
+            "through_tables": ["product_tag"]}},
+        {"table": "customer", "relationship": {"type": "one_to_one", "variant": "object"}}]}}"#;
+
+    /// A relation as the stream describes the table; `key`: columns of the identity.
+    fn relation(table: &Table, identity: ReplicaIdentity, key: &[&str]) -> Arc<Relation> {
+        let columns = table.columns.iter().map(|column| RelationColumn {
+            name: column.name.clone(),
+            type_oid: column.type_oid,
+            type_modifier: -1,
+            is_key: identity == ReplicaIdentity::Full || key.contains(&column.name.as_str()),
+        });
+        Arc::new(Relation {
+            id: table.id,
+            namespace: table.schema.clone(),
+            name: table.name.clone(),
+            identity,
+            columns: columns.collect(),
+        })
+    }
+
+    /// `-` is null, `~` unchanged and out of line.
+    fn tuple(text: &str) -> Tuple {
+        let value = |word: &str| match word {
+            "-" => Value::Null,
+            "~" => Value::UnchangedToast,
+            text => Value::Text(text.to_owned().into()),
+        };
+        Tuple(text.split(' ').map(value).collect())
+    }
+
+    fn named(name: &str) -> Table {
+        shop().into_iter().find(|table| table.name == name).unwrap()
+    }
+
+    fn climbed(tables: Vec<Table>, changes: Vec<Change>) -> Climbed {
+        let climb = Climb::new([Arc::new(tree_of(tables, PRODUCTS))].into());
+        let mut climbed = Climbed::default();
+        let part = TransactionPart {
+            xid: TransactionId(7),
+            commit: Lsn(1),
+            end: Lsn(2),
+            committed_at: SystemTime::UNIX_EPOCH,
+            first: 0,
+            last: true,
+            changes,
+        };
+        climb.climb(&part, &mut climbed);
+        climb.climb(&part, &mut climbed);
+        climbed
+    }
+
+    /// What was touched, one word each, sorted: `key 1`, `step 1 Upper 5`, `held part id 3`, `all`.
+    fn touched(climbed: &Climbed) -> Vec<String> {
+        let join = |values: &[Box<str>]| values.join("|");
+        let keys = climbed.keys.values().flatten().map(|key| format!("key {}", join(&key.0)));
+        let steps = climbed.lookups.iter().flat_map(|(lookup, values)| {
+            let step = format!("step {} {:?}", lookup.node.0, lookup.start);
+            values.iter().map(move |values| format!("{step} {}", values.join("|")))
+        });
+        let held = climbed.held.iter().flat_map(|((_, row), values)| {
+            let row = format!("held {} {}", row.table, row.columns.join("|"));
+            values.iter().map(move |values| format!("{row} {}", values.join("|")))
+        });
+        let searches = climbed.searches.iter().map(|(_, search)| match search {
+            Search::All => "all".to_owned(),
+            Search::Table { table, columns } => format!("table {table} {}", columns.join("|")),
+            Search::Rows { .. } => "rows".to_owned(),
+        });
+        let mut all: Vec<String> = keys.chain(steps).chain(held).chain(searches).collect();
+        all.sort();
+        all
+    }
+
+    /// What one change touches; `old`: `None` where the event carries none. The identity is that of
+    /// the table unless it is FULL.
+    fn change(table: &str, identity: &str, old: Option<&str>, new: Option<&str>) -> Vec<String> {
+        let mut tables = shop();
+        let changed = tables.iter_mut().find(|other| other.name == table).unwrap();
+        let kind = if identity == "full" { ReplicaIdentity::Full } else { ReplicaIdentity::Index };
+        changed.identity = kind;
+        let key: Vec<&str> = identity.split(' ').collect();
+        changed.identity_columns = key.iter().map(ToString::to_string).collect();
+        let relation = relation(changed, kind, &key);
+        let old = old.map(tuple).map(|tuple| match kind {
+            ReplicaIdentity::Full => OldTuple::Full(tuple),
+            _ => OldTuple::Key(tuple),
+        });
+        let change = match (old, new.map(tuple)) {
+            (None, Some(new)) if identity == "insert" => Change::Insert { relation, new },
+            (old, Some(new)) => Change::Update { relation, old, new },
+            (Some(old), None) => Change::Delete { relation, old },
+            (None, None) => Change::Truncate { relations: vec![relation] },
+        };
+        // Covering the root's key is demanded of the root alone.
+        touched(&climbed(tables, vec![change]))
+    }
+
+    #[test]
+    fn rows_of_the_root_touch_their_keys_old_and_new() {
+        for (identity, old, new, expected) in [
+            ("id", None, Some("1 c n 5"), vec!["key 1"]),
+            ("id", Some("1 - - -"), Some("2 c n 5"), vec!["key 1", "key 2"]),
+            ("id", Some("1 - - -"), None, vec!["key 1"]),
+            ("full", Some("1 c n 5"), Some("1 c m -"), vec!["key 1"]),
+            ("id", None, None, vec!["all"]),
+        ] {
+            assert_eq!(change("product", identity, old, new), expected, "{identity} {old:?}");
+        }
+    }
+
+    #[test]
+    fn rows_below_climb_by_their_join_or_are_asked_of_the_documents() {
+        // `part` hangs on the product (node 1) and on a part (node 2).
+        for (identity, old, new, expected) in [
+            ("insert", None, Some("3 n 1 -"), vec!["key 1"]),
+            ("insert", None, Some("3 n - -"), vec![]),
+            ("insert", None, Some("3 n - 2"), vec!["step 2 Upper 2"]),
+            ("full", Some("3 n 1 -"), Some("3 n 8 -"), vec!["key 1", "key 8"]),
+            ("full", Some("3 n 1 2"), None, vec!["key 1", "step 2 Upper 2"]),
+            ("full", Some("3 n - -"), None, vec![]),
+            ("id", Some("3 - - -"), None, vec!["held part id 3"]),
+            ("id", None, Some("3 n 8 -"), vec!["held part id 3", "key 8"]),
+            ("id", Some("3 - - -"), Some("4 n 8 -"), vec!["held part id 3", "key 8"]),
+            ("id product_id parent_id", None, Some("3 n 8 9"), vec!["key 8", "step 2 Upper 9"]),
+            (
+                "product_id parent_id",
+                Some("- - 1 2"),
+                Some("3 n 8 9"),
+                vec!["key 1", "key 8", "step 2 Upper 2", "step 2 Upper 9"],
+            ),
+            ("name", Some("- n - -"), None, vec!["table part id"]),
+            ("id", None, None, vec!["table part id"]),
+        ] {
+            assert_eq!(change("part", identity, old, new), expected, "{identity} {old:?} {new:?}");
+        }
+    }
+
+    #[test]
+    fn a_join_value_out_of_line_is_looked_up_by_the_key_of_the_row() {
+        let expected = ["held part id 3", "step 1 Row 3", "step 2 Row 3"];
+        assert_eq!(change("part", "id", None, Some("3 n ~ ~")), expected);
+    }
+
+    #[test]
+    fn through_rows_climb_to_the_parent_and_children_to_the_through_rows() {
+        let product_tag = "product_id tag_id";
+        for (table, identity, old, new, expected) in [
+            ("product_tag", "insert", None, Some("1 2"), vec!["key 1"]),
+            ("product_tag", product_tag, Some("1 2"), Some("3 2"), vec!["key 1", "key 3"]),
+            ("product_tag", product_tag, None, None, vec!["table product_tag product_id|tag_id"]),
+            ("tag", "insert", None, Some("2 n"), vec!["step 3 Lower 2"]),
+            ("tag", "id", Some("2 -"), None, vec!["step 3 Lower 2"]),
+            ("tag", "id", None, None, vec!["table tag id"]),
+            ("customer", "id", None, Some("5 n"), vec!["step 4 Upper 5"]),
+        ] {
+            assert_eq!(change(table, identity, old, new), expected, "{table} {old:?} {new:?}");
+        }
+    }
+
+    #[test]
+    fn a_change_elsewhere_touches_nothing() {
+        assert!(change("stock", "insert", None, Some("r d 1")).is_empty());
+    }
+
+    #[test]
+    fn a_transaction_in_parts_is_named_once() {
+        let new = tuple("1 c n -");
+        let relation = relation(&named("product"), ReplicaIdentity::Default, &["id"]);
+        let climbed = climbed(shop(), vec![Change::Insert { relation, new }]);
+        assert_eq!(climbed.transactions, [TransactionId(7)]);
+    }
+
+    #[test]
+    fn a_join_is_direct_only_if_it_is_the_whole_key_in_the_same_types() {
+        let direct = |entry: &str| {
+            let tree = tree_of(shop(), entry);
+            match &tree.node(NodeId(1)).link.as_ref().unwrap().join {
+                Join::Direct(pairs) => direct_positions(&tree, NodeId(1), pairs),
+                Join::Through { upper, .. } => direct_positions(&tree, NodeId(1), upper),
+            }
+        };
+        let stock = |parent: &str, child: &str| {
+            format!(
+                r#"{{"index": "s", "nodes": {{"table": "stock", "primary_key": [], "children": [
+                    {{"table": "delivery", "relationship": {{"type": "one_to_many",
+                      "variant": "object", "foreign_key": {{"parent": [{parent}],
+                      "child": [{child}]}}}}}}]}}}}"#
+            )
+        };
+        // The key of `_id` is alphabetical: at, region.
+        let both = stock(r#""region", "at""#, r#""region", "at""#);
+        assert_eq!(direct(&both), Some(vec![1, 0]));
+        assert_eq!(direct(&stock(r#""region""#, r#""region""#)), None);
+        assert_eq!(direct(PRODUCTS), Some(vec![0]));
+    }
 }

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use futures_util::{Stream, TryStreamExt};
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-use crate::plan::climb::Values;
+use crate::plan::sides::Values;
 use crate::plan::{EntryId, PlanError, RootKey};
 use crate::postgres::Table;
 use crate::postgres::sql::{JoinKeys, equals, operator, quote_identifier, unnest};
@@ -174,4 +174,79 @@ fn alias(id: NodeId) -> String {
 
 fn through(id: NodeId) -> String {
     format!("t{}", id.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::fixtures::{shop_tree, table, tree_of};
+
+    fn sql(tree: &SchemaTree, node: usize, start: Start, values: &[&[&str]]) -> String {
+        let values: Vec<Values> =
+            values.iter().map(|row| row.iter().map(|text| (*text).into()).collect()).collect();
+        roots_sql(tree, &Lookup { entry: EntryId(0), node: NodeId(node), start }, &values)
+    }
+
+    #[test]
+    fn every_start_leads_to_the_keys_of_the_root() {
+        let tree = shop_tree(
+            r#"{"index": "c", "nodes": {"table": "customer", "children": [
+                {"table": "product", "relationship": {"type": "one_to_many", "variant": "object"},
+                 "children": [{"table": "tag", "relationship": {"type": "one_to_many",
+                    "variant": "object", "through_tables": ["product_tag"]}}]}]}}"#,
+        );
+        let keys =
+            "rows from (pg_catalog.unnest('{\"1\",\"2\"}'::integer[])) with ordinality as k(v0, n)";
+        let product = r#" join "public"."product" n1 on n1."id" = t2."product_id""#;
+        let customer = r#" join "public"."customer" n0 on n0."id" = n1."customer_id""#;
+        for (node, start, expected) in [
+            (1, Start::Upper, format!(r#"{keys} join "public"."customer" n0 on k.v0 = n0."id""#)),
+            (
+                1,
+                Start::Row,
+                format!(r#"{keys} join "public"."product" n1 on k.v0 = n1."id"{customer}"#),
+            ),
+            (
+                2,
+                Start::Upper,
+                format!(r#"{keys} join "public"."product" n1 on k.v0 = n1."id"{customer}"#),
+            ),
+            (
+                2,
+                Start::Lower,
+                format!(
+                    r#"{keys} join "public"."product_tag" t2 on k.v0 = t2."tag_id"{product}{customer}"#
+                ),
+            ),
+            (
+                2,
+                Start::Row,
+                format!(
+                    r#"{keys} join "public"."tag" n2 on k.v0 = n2."id" join "public"."product_tag" t2 on t2."tag_id" = n2."id"{product}{customer}"#
+                ),
+            ),
+        ] {
+            let expected = format!(r#"select distinct n0."id" from {expected}"#);
+            assert_eq!(sql(&tree, node, start, &[&["1"], &["2"]]), expected, "{node} {start:?}");
+        }
+        let through = sql(&tree, 2, Start::ThroughRow, &[&["1", "2"]]);
+        let expected = r#"as k(v0, v1, n) join "public"."product_tag" t2 on k.v0 = t2."product_id" and k.v1 = t2."tag_id" join "public"."product" n1"#;
+        assert!(through.contains(expected), "{through}");
+    }
+
+    #[test]
+    fn types_of_extensions_compare_by_their_own_equality_among_themselves_only() {
+        let tables = |below: &str| {
+            vec![table(1, "a", "id*:citext"), table(2, "b", &format!("id* a:{below}"))]
+        };
+        let entry = r#"{"index": "a", "nodes": {"table": "a", "children": [{"table": "b",
+            "relationship": {"type": "one_to_many", "variant": "object",
+            "foreign_key": {"parent": ["id"], "child": ["a"]}}}]}}"#;
+        for (below, expected) in
+            [("citext", r#"k.v0 operator(public.=) n0."id""#), ("text", r#"k.v0 = n0."id""#)]
+        {
+            let sql = sql(&tree_of(tables(below), entry), 1, Start::Upper, &[&["x"]]);
+            assert!(sql.ends_with(expected), "{sql}");
+        }
+    }
 }

@@ -10,6 +10,7 @@ pub mod load;
 pub(crate) mod lookup;
 pub(crate) mod root_ids;
 pub(crate) mod round;
+pub(crate) mod sides;
 pub mod touched;
 
 use std::sync::Arc;

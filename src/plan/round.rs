@@ -8,9 +8,10 @@ use futures_util::{TryStreamExt, pin_mut};
 use tokio::sync::mpsc;
 use tokio_postgres::SimpleQueryMessage;
 
-use crate::plan::climb::{Climbed, HeldRow, Values};
+use crate::plan::climb::{Climbed, HeldRow};
 use crate::plan::lookup::{Lookup, look_up};
 use crate::plan::root_ids::readings;
+use crate::plan::sides::Values;
 use crate::plan::{
     EntryId, Holders, Job, MustSee, Plan, PlanError, PlanProgress, Receipt, RootKey, Search,
     Selection, Touched,
@@ -230,5 +231,40 @@ impl Emitter<'_> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn keys_go_out_sorted_in_pieces_with_a_number_each() {
+        let (output, input) = async_channel::bounded(16);
+        let mut emitter = Emitter {
+            output: &output,
+            job: Job::Round(3),
+            must_see: MustSee::Floor(None),
+            keys_at_once: 2,
+            gathered: HashMap::new(),
+            parts: 0,
+            keys: 0,
+        };
+        for key in ["5", "1", "4", "1", "2", "3"] {
+            let key = RootKey([key.into()].into());
+            assert!(emitter.gather(EntryId(0), key).await.is_ok());
+        }
+        assert!(emitter.flush().await.is_ok());
+        assert_eq!((emitter.parts, emitter.keys), (3, 5), "a key is sent once");
+        let mut sent = Vec::new();
+        while let Ok(touched) = input.try_recv() {
+            assert_eq!(touched.receipt, Receipt { job: Job::Round(3), part: sent.len() as u32 });
+            let Selection::Keys(keys) = touched.selection else { panic!("keys") };
+            sent.push(keys.iter().map(|key| key.0.join("|")).collect::<Vec<_>>());
+        }
+        assert_eq!(sent, [vec!["1", "2"], vec!["3", "4"], vec!["5"]]);
+        drop(input);
+        assert!(emitter.gather(EntryId(0), RootKey(["9".into()].into())).await.is_ok());
+        assert!(emitter.flush().await.is_err(), "nobody listens");
     }
 }

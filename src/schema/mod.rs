@@ -4,6 +4,8 @@
 
 pub mod databases;
 pub mod fetch;
+#[cfg(test)]
+pub(crate) mod fixtures;
 pub mod key_sql;
 mod parse;
 pub mod paths;

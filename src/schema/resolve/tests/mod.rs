@@ -4,86 +4,10 @@ mod joins;
 mod trees;
 
 use super::*;
-use crate::postgres::{Column, ForeignKey, Leaf, RelationId, ReplicaIdentity};
+use crate::postgres::{Leaf, RelationId, ReplicaIdentity};
+use crate::schema::fixtures::table;
 use crate::schema::tree::{ColumnPair, Join};
 use crate::schema::{SchemaError, SchemaTree, parse, resolve};
-
-/// A table of the catalog, built from `name:type` words; `*` behind a name marks the primary key.
-fn table(oid: u32, name: &str, columns: &str) -> Table {
-    let (schema, name) = name.split_once('.').unwrap_or(("public", name));
-    let mut primary_key = Vec::new();
-    let columns: Vec<Column> = columns
-        .split_whitespace()
-        .enumerate()
-        .map(|(position, word)| {
-            let (name, kind) = word.split_once(':').unwrap_or((word, "int"));
-            let (type_oid, type_name, type_category) = match kind {
-                "int" => (23, "integer", 'N'),
-                "bigint" => (20, "bigint", 'N'),
-                "text" => (25, "text", 'S'),
-                "varchar" => (1043, "character varying", 'S'),
-                "jsonb" => (3802, "jsonb", 'U'),
-                "json" => (114, "json", 'U'),
-                "uuid" => (2950, "uuid", 'U'),
-                "date" => (1082, "date", 'D'),
-                "time" => (1083, "time without time zone", 'D'),
-                other => panic!("no such type: {other}"),
-            };
-            let plain = name.trim_end_matches('*');
-            if plain != name {
-                primary_key.push(plain.to_owned());
-            }
-            Column {
-                name: plain.to_owned(),
-                number: i16::try_from(position + 1).unwrap(),
-                type_oid,
-                type_name: type_name.to_owned(),
-                type_category,
-                not_null: plain != name,
-                generated: false,
-            }
-        })
-        .collect();
-    Table {
-        id: RelationId(oid),
-        schema: schema.to_owned(),
-        name: name.to_owned(),
-        kind: TableKind::Table,
-        owner: "owner".to_owned(),
-        columns,
-        identity: ReplicaIdentity::Default,
-        identity_columns: primary_key.clone(),
-        primary_key,
-        leaves: Vec::new(),
-        foreign_keys: Vec::new(),
-        row_security: false,
-    }
-}
-
-impl Table {
-    /// Declares `columns → target(target_columns)`.
-    fn pointing(mut self, columns: &str, target: u32, target_columns: &str) -> Self {
-        let words = |text: &str| text.split(' ').map(str::to_owned).collect();
-        self.foreign_keys.push(ForeignKey {
-            name: format!("{}_{columns}_fkey", self.name),
-            columns: words(columns),
-            target: RelationId(target),
-            target_columns: words(target_columns),
-        });
-        self
-    }
-
-    fn of_kind(mut self, kind: TableKind) -> Self {
-        self.kind = kind;
-        self
-    }
-
-    fn with_identity(mut self, identity: ReplicaIdentity, columns: &[&str]) -> Self {
-        self.identity = identity;
-        self.identity_columns = columns.iter().map(|name| (*name).to_owned()).collect();
-        self
-    }
-}
 
 fn bookstore() -> Catalog {
     Catalog::new([
