@@ -276,3 +276,16 @@ pub(crate) fn append_field(name: &str, json: &[u8], open: &mut Vec<u8>) {
     open.push(b':');
     open.extend_from_slice(json);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_of_meta_have_a_total_order() {
+        let mut values: Vec<&[u8]> = vec![b"10", b"\"b\"", b"5.5", b"9", b"\"a\"", b"-1"];
+        values.sort_by(|a, b| compare(a, b));
+        let sorted: [&[u8]; 6] = [b"-1", b"9", b"10", b"\"a\"", b"\"b\"", b"5.5"];
+        assert_eq!(values, sorted);
+    }
+}

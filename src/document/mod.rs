@@ -200,3 +200,71 @@ fn split(selection: Selection, at_once: usize) -> Vec<Selection> {
         whole => vec![whole],
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Map, Value as Json};
+
+    use super::*;
+    use crate::plan::MustSee;
+
+    #[test]
+    fn a_selection_is_split_into_pieces_but_never_into_none() {
+        let keys = |count: usize| {
+            Selection::Keys((0..count).map(|n| RootKey([n.to_string().into()].into())).collect())
+        };
+        for (count, at_once, pieces) in [(0, 2, 1), (2, 2, 1), (5, 2, 3), (3, 0, 3)] {
+            assert_eq!(split(keys(count), at_once).len(), pieces, "{count} by {at_once}");
+        }
+        let range = Selection::Range(KeyRange { after: None, upto: None });
+        assert_eq!(split(range.clone(), 1), [range]);
+    }
+
+    fn without_meta(mut documents: Map<String, Json>) -> Map<String, Json> {
+        for document in documents.values_mut() {
+            document.as_object_mut().unwrap().remove("_meta");
+        }
+        documents
+    }
+
+    #[tokio::test]
+    #[ignore = "needs PostgreSQL: tests/run.sh"]
+    async fn the_bookstore_is_read_as_its_example_expects() {
+        let example = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/bookstore");
+        let read = |name: &str| std::fs::read_to_string(format!("{example}/{name}")).unwrap();
+        let url = std::env::var("PGSYNCD_TEST_POSTGRES_URL").unwrap();
+        let (client, link) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+        let mut links = tokio::task::JoinSet::new();
+        links.spawn(link);
+        let own = format!("bookstore_{}", std::process::id());
+        let create = format!("create schema {own}; set search_path = {own};");
+        client.batch_execute(&format!("{create}{}", read("tables.sql"))).await.unwrap();
+        client.batch_execute("set search_path = ''; set timezone = 'UTC'").await.unwrap();
+        let text = read("schema.json")
+            .replace("\"table\":", &format!("\"schema\": \"{own}\", \"table\":"))
+            .replace("\"through_tables\": [\"", &format!("\"through_tables\": [\"{own}."));
+        let catalog = crate::postgres::load_catalog(&client, None).await.unwrap();
+        let entries = crate::schema::parse(&text, &|_| None).unwrap();
+        let trees = crate::schema::resolve(&entries, &catalog, "db").unwrap();
+        let mut expected: Map<String, Json> = serde_json::from_str(&read("expected.json")).unwrap();
+        for tree in trees {
+            let Some(Json::Object(expected)) = expected.remove(&tree.index.0) else { panic!() };
+            let expected = without_meta(expected);
+            let entry = Entry::new(Arc::new(tree), 1);
+            let range = KeyRange { after: None, upto: None };
+            let keys = keys_of(&client, &entry.tree, &range).await.unwrap();
+            for selection in [Selection::Range(range), Selection::Keys(keys)] {
+                let tree = (&*entry.tree, &*entry.layout);
+                let see = MustSee::Floor(None);
+                let outcome = fetch(&client, tree, &selection, &see, usize::MAX).await.unwrap();
+                let Outcome::Rows(Fetched { snapshot, nodes }) = outcome else { panic!("rows") };
+                let batches = entry.finish((&snapshot, &nodes), &selection);
+                let bodies = batches.flat_map(|batch| batch.documents).filter_map(|document| {
+                    Some((document.id.0.into(), serde_json::from_slice(&document.body?).unwrap()))
+                });
+                assert_eq!(without_meta(bodies.collect()), expected);
+            }
+        }
+        client.batch_execute(&format!("drop schema {own} cascade")).await.unwrap();
+    }
+}

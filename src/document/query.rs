@@ -144,3 +144,99 @@ fn order_by(node: &Node) -> String {
 fn sides(pairs: &[ColumnPair]) -> impl Iterator<Item = (&String, &String)> {
     pairs.iter().map(|pair| (&pair.upper, &pair.lower))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::fixtures::shop_tree;
+
+    fn key(values: &[&str]) -> RootKey {
+        RootKey(values.iter().map(|text| (*text).into()).collect())
+    }
+
+    fn child(entry: &str, values: &[&[&str]]) -> String {
+        let tree = shop_tree(entry);
+        let mut keys = JoinKeys { columns: vec![Vec::new(); values[0].len()] };
+        values.iter().for_each(|row| keys.push(row));
+        child_rows(&tree, NodeId(1), &Layout::of(&tree), &keys)
+    }
+
+    #[test]
+    fn children_are_read_by_the_keys_of_their_parents() {
+        let keys =
+            r#"rows from (pg_catalog.unnest('{"1","2"}'::integer[])) with ordinality as k(v0, n)"#;
+        let direct = r#"{"index": "i", "nodes": {"table": "product", "children": [{"table": "part",
+            "columns": ["name"], "relationship": {"type": "one_to_many", "variant": "object"}}]}}"#;
+        let through = r#"{"index": "i", "nodes": {"table": "product", "children": [{"table": "tag",
+            "columns": ["id"], "relationship": {"type": "one_to_many", "variant": "object",
+            "through_tables": ["product_tag"]}}]}}"#;
+        let adjacency = r#"{"index": "i", "nodes": {"table": "part", "children": [{"table": "part",
+            "label": "parts", "columns": ["id"],
+            "relationship": {"type": "one_to_many", "variant": "scalar"}}]}}"#;
+        for (entry, select, join) in [
+            (
+                direct,
+                r#"c."name", c."id""#,
+                r#"join "public"."part" c on k.v0 = c."product_id" order by c."id""#,
+            ),
+            (
+                through,
+                r#"c."id", t."product_id", t."tag_id""#,
+                r#"join "public"."product_tag" t on k.v0 = t."product_id" join "public"."tag" c on t."tag_id" = c."id" order by c."id""#,
+            ),
+            (
+                adjacency,
+                r#"c."id""#,
+                r#"join "public"."part" c on k.v0 = c."parent_id" order by c."id""#,
+            ),
+        ] {
+            let expected = format!("select k.n, {select} from {keys} {join}");
+            assert_eq!(child(entry, &[&["1"], &["2"]]), expected);
+        }
+    }
+
+    #[test]
+    fn a_composite_join_has_an_array_for_each_column() {
+        let composite = r#"{"index": "i", "nodes": {"table": "stock", "children": [
+            {"table": "delivery", "columns": ["id"],
+             "relationship": {"type": "one_to_many", "variant": "object"}}]}}"#;
+        assert_eq!(
+            child(composite, &[&["o'k", "2020-01-01"]]),
+            r#"select k.n, c."id" from rows from (pg_catalog.unnest('{"o''k"}'::text[]), pg_catalog.unnest('{"2020-01-01"}'::date[])) with ordinality as k(v0, v1, n) join "public"."delivery" c on k.v0 = c."region" and k.v1 = c."at" order by c."id""#
+        );
+    }
+
+    #[test]
+    fn roots_are_read_by_key_or_range_and_only_where_the_condition_holds() {
+        let tree = shop_tree(
+            r#"{"index": "s", "where": "amount > 0 -- all", "nodes": {"table": "stock",
+                "columns": ["amount"]}}"#,
+        );
+        let layout = Layout::of(&tree);
+        let root = layout.node(NodeId::ROOT).unwrap();
+        let condition = "(select (amount > 0 -- all\n) from (select c.\"region\" as \"region\", \
+             c.\"at\" as \"at\", c.\"amount\" as \"amount\") as \"stock\")";
+        let select = r#"select 0, c."amount", c."at", c."region" from"#;
+        // The key of `_id` is alphabetical, ranges follow the declared key.
+        assert_eq!(
+            root_by_keys(&tree, root, &[key(&["2020-01-01", "north"])]),
+            format!(
+                r#"{select} rows from (pg_catalog.unnest('{{"2020-01-01"}}'::date[]), pg_catalog.unnest('{{"north"}}'::text[])) with ordinality as k(v0, v1, n) join "public"."stock" c on k.v0 = c."at" and k.v1 = c."region" where {condition}"#
+            )
+        );
+        let table = r#""public"."stock" c where true"#;
+        let after = r#" and (c."region", c."at") > ('north'::text, '2020-01-01'::date)"#;
+        let upto = r#" and (c."region", c."at") <= ('south'::text, '2021-01-01'::date)"#;
+        let (low, high) = (key(&["2020-01-01", "north"]), key(&["2021-01-01", "south"]));
+        for (range, bounds) in [
+            (KeyRange { after: None, upto: None }, String::new()),
+            (KeyRange { after: Some(low.clone()), upto: None }, after.to_owned()),
+            (KeyRange { after: Some(low), upto: Some(high) }, format!("{after}{upto}")),
+        ] {
+            let rows = root_by_range(&tree, root, &range);
+            assert_eq!(rows, format!("{select} {table}{bounds} and {condition}"));
+            let keys = keys_of_range(&tree, &range);
+            assert_eq!(keys, format!(r#"select c."at", c."region" from {table}{bounds}"#));
+        }
+    }
+}
