@@ -227,6 +227,21 @@ mod tests {
         documents
     }
 
+    async fn read_documents(
+        client: &Client,
+        entry: &Entry,
+        selection: &Selection,
+    ) -> Map<String, Json> {
+        let (tree, see) = ((&*entry.tree, &*entry.layout), MustSee::Floor(None));
+        let outcome = fetch(client, tree, selection, &see, usize::MAX).await.unwrap();
+        let Outcome::Rows(Fetched { snapshot, nodes }) = outcome else { panic!("rows") };
+        let batches = entry.finish((&snapshot, &nodes), selection);
+        let bodies = batches.flat_map(|batch| batch.documents).filter_map(|document| {
+            Some((document.id.0.into(), serde_json::from_slice(&document.body?).unwrap()))
+        });
+        without_meta(bodies.collect())
+    }
+
     #[tokio::test]
     #[ignore = "needs PostgreSQL: tests/run.sh"]
     async fn the_bookstore_is_read_as_its_example_expects() {
@@ -254,15 +269,7 @@ mod tests {
             let range = KeyRange { after: None, upto: None };
             let keys = keys_of(&client, &entry.tree, &range).await.unwrap();
             for selection in [Selection::Range(range), Selection::Keys(keys)] {
-                let tree = (&*entry.tree, &*entry.layout);
-                let see = MustSee::Floor(None);
-                let outcome = fetch(&client, tree, &selection, &see, usize::MAX).await.unwrap();
-                let Outcome::Rows(Fetched { snapshot, nodes }) = outcome else { panic!("rows") };
-                let batches = entry.finish((&snapshot, &nodes), &selection);
-                let bodies = batches.flat_map(|batch| batch.documents).filter_map(|document| {
-                    Some((document.id.0.into(), serde_json::from_slice(&document.body?).unwrap()))
-                });
-                assert_eq!(without_meta(bodies.collect()), expected);
+                assert_eq!(read_documents(&client, &entry, &selection).await, expected);
             }
         }
         client.batch_execute(&format!("drop schema {own} cascade")).await.unwrap();

@@ -157,7 +157,9 @@ mod tests {
     fn child(entry: &str, values: &[&[&str]]) -> String {
         let tree = shop_tree(entry);
         let mut keys = JoinKeys { columns: vec![Vec::new(); values[0].len()] };
-        values.iter().for_each(|row| keys.push(row));
+        for row in values {
+            keys.push(row);
+        }
         child_rows(&tree, NodeId(1), &Layout::of(&tree), &keys)
     }
 

@@ -258,7 +258,10 @@ mod tests {
         assert_eq!((emitter.parts, emitter.keys), (3, 5), "a key is sent once");
         let mut sent = Vec::new();
         while let Ok(touched) = input.try_recv() {
-            assert_eq!(touched.receipt, Receipt { job: Job::Round(3), part: sent.len() as u32 });
+            assert_eq!(
+                touched.receipt,
+                Receipt { job: Job::Round(3), part: u32::try_from(sent.len()).unwrap() }
+            );
             let Selection::Keys(keys) = touched.selection else { panic!("keys") };
             sent.push(keys.iter().map(|key| key.0.join("|")).collect::<Vec<_>>());
         }
