@@ -1,6 +1,6 @@
 //! Stage 5: what is durable.
 //!
-//! Counts what the sink has written ([`Acks`]), tells the plan at once ([`Finished`]), saves the
+//! Counts what the sink has written ([`Acks`]), tells the plan at once ([`Finished`](crate::plan::Finished)), saves the
 //! checkpoint, and only then tells the source, which reports it to PostgreSQL. The stage never waits for
 //! the store with its ears closed: while a save is on its way, or the store is unreachable, it goes on
 //! counting, so that the sink is not held up. Nothing is told as durable meanwhile.
