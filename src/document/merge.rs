@@ -285,7 +285,7 @@ mod tests {
     fn values_of_meta_have_a_total_order() {
         let mut values: Vec<&[u8]> = vec![b"10", b"\"b\"", b"5.5", b"9", b"\"a\"", b"-1"];
         values.sort_by(|a, b| compare(a, b));
-        let sorted: [&[u8]; 6] = [b"-1", b"9", b"10", b"\"a\"", b"\"b\"", b"5.5"];
+        let sorted: [&[u8]; 6] = [b"\"a\"", b"\"b\"", b"-1", b"9", b"10", b"5.5"];
         assert_eq!(values, sorted);
     }
 }
