@@ -5,7 +5,7 @@
 //! a read by id shows the change. `benches/run.sh` brings the servers up and runs this.
 #![allow(
     clippy::unwrap_used,
-    clippy::panic,
+    clippy::indexing_slicing,
     clippy::print_stdout,
     reason = "a failed step ends the measurement, and its result is what is printed"
 )]
@@ -89,7 +89,7 @@ struct Servers {
 impl Servers {
     fn from_environment() -> Result<Self, Failure> {
         let variable = |name: &str| {
-            std::env::var(name).map_err(|_| format!("{name} is not set: run benches/run.sh"))
+            std::env::var(name).map_err(|error| format!("{name}: {error}, run benches/run.sh"))
         };
         Ok(Self {
             postgres: variable("PGSYNCD_TEST_POSTGRES_URL")?,
@@ -165,7 +165,7 @@ struct Service {
     child: Child,
     index: String,
     took: Duration,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Service {
@@ -199,10 +199,10 @@ impl Service {
             .stdout(Stdio::from(log.try_clone()?))
             .stderr(Stdio::from(log))
             .spawn()?;
-        let mut service = Self { child, index, took: Duration::ZERO, _directory: directory };
+        let mut service = Self { child, index, took: Duration::ZERO, directory };
         while !elastic.answers_ok(&format!("http://{address}/ready")).await {
             if service.child.try_wait()?.is_some() || began.elapsed() > LOAD_LIMIT {
-                let log = fs::read_to_string(service._directory.path().join("log"))?;
+                let log = fs::read_to_string(service.directory.path().join("log"))?;
                 service.child.kill()?;
                 return Err(format!("the load did not end:\n{log}").into());
             }
@@ -337,9 +337,9 @@ async fn measure_changes(
         let order = number * (sizes.orders / sizes.changes.max(1)).max(1) + 1;
         let kind = number % kinds.len();
         let (statement, sign) = change(kind, number, order);
-        let took =
-            time_change(postgres, elastic, &statement, &format!("{index}/_source/{order}"), &sign);
-        let took = took.await.map_err(|error| format!("{statement}: {error}"))?;
+        let path = format!("{index}/_source/{order}");
+        let took = time_change(postgres, elastic, &statement, (&path, &sign)).await;
+        let took = took.map_err(|error| format!("{statement}: {error}"))?;
         kinds.get_mut(kind).unwrap().took.push(took);
         tokio::time::sleep(IDLE).await;
     }
@@ -375,8 +375,7 @@ async fn time_change(
     postgres: &Postgres,
     elastic: &Elastic,
     statement: &str,
-    path: &str,
-    sign: &str,
+    (path, sign): (&str, &str),
 ) -> Result<Duration, Failure> {
     let url = format!("{}/{path}", elastic.url);
     postgres.batch_execute(statement).await?;
