@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::Value as Json;
 
 use crate::harness::servers::elasticsearch;
-use crate::harness::{Site, documents, json};
+use crate::harness::{Site, documents, json, until};
 
 const TABLE: &str =
     "create table thing (id int primary key, price numeric, name text, at timestamptz,
@@ -14,10 +14,14 @@ const SCHEMA: &str = r#"{"index": "things", "meta": false, "nodes": {"table": "t
 
 /// The one concrete index of a site, and its definition.
 fn definition(site: &Site) -> (String, Json) {
-    let concretes = site.concretes();
-    let [(concrete, _)] = concretes.as_slice() else { panic!("{concretes:?}") };
+    // One that was replaced goes a moment after the switch.
+    let concrete = until("one index", || match site.concretes().as_slice() {
+        [(concrete, _)] => Ok(concrete.clone()),
+        more => Err(format!("{more:?}")),
+    });
     let (_, mut answer) = elasticsearch(Method::GET, &format!("/{concrete}"), None);
-    (concrete.clone(), answer[concrete].take())
+    let definition = answer[&concrete].take();
+    (concrete, definition)
 }
 
 #[test]

@@ -100,7 +100,7 @@ const SHELVES: &str = "
       'boards', (select jsonb_agg(jsonb_build_object('id', b.id, 'name', b.name) order by b.id)
         from shelf b where b.parent_id = s.id),
       '_meta', jsonb_build_object('shelf', jsonb_build_object('id', coalesce(
-        (select jsonb_build_array(s.id::text) || jsonb_agg(b.id order by b.id)
+        (select jsonb_agg(b.id order by b.id) || jsonb_build_array(s.id::text)
          from shelf b where b.parent_id = s.id having count(*) > 0),
         jsonb_build_array(s.id::text)))))::text
     from shelf s";

@@ -287,10 +287,7 @@ pub(crate) fn all_documents(index: &str) -> Documents {
     let body = json!({"size": PAGE, "sort": ["_doc"]});
     let (_, mut page) = elasticsearch(Method::POST, &path, Some(&body));
     let mut documents = Documents::new();
-    loop {
-        let Some(hits) = page["hits"]["hits"].as_array().filter(|hits| !hits.is_empty()) else {
-            break;
-        };
+    while let Some(hits) = page["hits"]["hits"].as_array().filter(|hits| !hits.is_empty()) {
         for hit in hits {
             let id = hit["_id"].as_str().unwrap().to_owned();
             documents.insert(id, hit["_source"].clone());
