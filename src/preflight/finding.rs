@@ -36,6 +36,8 @@ pub enum Check {
     Select,
     /// No policy hides rows from the role.
     RowSecurity,
+    /// PostgreSQL understands the condition of each entry.
+    Condition,
     /// Changes of the tables are in the WAL, under the tables' names.
     Logged,
     /// The root's key names one row.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 
 use super::{Names, read_tables};
 use crate::postgres::publication::PublicationState;
@@ -12,6 +13,7 @@ use crate::postgres::server::ServerFacts;
 use crate::postgres::slot::{SlotState, find_slots};
 use crate::postgres::{CatalogError, RelationId};
 use crate::schema::SchemaTree;
+use crate::schema::key_sql::filter;
 
 const SUBJECT: &str = "rights and storage of the tables";
 
@@ -28,6 +30,17 @@ pub struct Gathered {
     pub may_create: bool,
     /// The relations that are read; one that was dropped since the schema was resolved is absent.
     pub tables: BTreeMap<RelationId, TableFacts>,
+    /// The conditions that the server does not understand.
+    pub refused_conditions: Vec<RefusedCondition>,
+}
+
+/// A `where` of the schema that the server does not understand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedCondition {
+    /// The entry's index.
+    pub index: String,
+    /// The server's words.
+    pub reason: String,
 }
 
 /// `pg_class.relpersistence`.
@@ -107,7 +120,36 @@ pub async fn gather(
         publication: read_publication(client, names.publication).await?,
         may_create,
         tables,
+        refused_conditions: refused_conditions(client, trees).await?,
     })
+}
+
+/// Lets the server parse each condition, without running it: a mistake is found before anything is
+/// made. Prepared, since that takes one statement only.
+async fn refused_conditions(
+    client: &Client,
+    trees: &[SchemaTree],
+) -> Result<Vec<RefusedCondition>, CatalogError> {
+    let mut refused = Vec::new();
+    for tree in trees.iter().filter(|tree| tree.filter.is_some()) {
+        let (table, condition) = (tree.root().table.qualified(), filter(tree, "and"));
+        let sql = format!("select 1 from {table} c where true {condition}");
+        let Err(error) = client.prepare(&sql).await else { continue };
+        match error.as_db_error() {
+            // A missing right is a finding of its own, and a table that is gone, too.
+            Some(said)
+                if matches!(
+                    *said.code(),
+                    SqlState::INSUFFICIENT_PRIVILEGE | SqlState::UNDEFINED_TABLE
+                ) => {}
+            Some(said) => refused.push(RefusedCondition {
+                index: tree.index.to_string(),
+                reason: said.message().to_owned(),
+            }),
+            None => return Err(CatalogError::query("the conditions of the schema")(error)),
+        }
+    }
+    Ok(refused)
 }
 
 const MAY_CREATE: &str = "select pg_catalog.has_database_privilege(\

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::finding::{Check, Finding, Findings};
-use super::gather::Gathered;
+use super::gather::{Gathered, RefusedCondition};
 use super::judge_tables::table_findings;
 use super::{published_tables, read_tables};
 use crate::postgres::identity::identity_gaps;
@@ -30,6 +30,7 @@ pub fn judge(trees: &[SchemaTree], gathered: &Gathered, publication: &str) -> Fi
     findings.extend(usage(&read, gathered));
     findings.extend(select(&read, gathered));
     findings.extend(row_security(&read, gathered));
+    findings.extend(conditions(gathered));
     findings.extend(table_findings(trees, gathered));
     findings.extend(publication_findings(&published_tables(trees), gathered, publication));
     Findings::new(findings)
@@ -104,6 +105,20 @@ fn existence(read: &[Arc<Table>], gathered: &Gathered) -> Option<Finding> {
             "Start again: the schema is then resolved against what is there.",
         )
     })
+}
+
+fn conditions(gathered: &Gathered) -> Vec<Finding> {
+    let finding = |refused: &RefusedCondition| {
+        Finding::error(
+            Check::Condition,
+            format!("PostgreSQL does not understand the `where` of index `{}`", refused.index),
+            format!(
+                "{}. It has to be one condition over columns of the root's table, in SQL.",
+                refused.reason
+            ),
+        )
+    };
+    gathered.refused_conditions.iter().map(finding).collect()
 }
 
 fn usage(read: &[Arc<Table>], gathered: &Gathered) -> Option<Finding> {
@@ -311,7 +326,17 @@ mod tests {
             publication: None,
             may_create: true,
             tables: BTreeMap::new(),
+            refused_conditions: vec![],
         }
+    }
+
+    #[test]
+    fn a_condition_that_the_server_does_not_understand_is_an_error_with_its_words() {
+        let refused = RefusedCondition { index: "books".into(), reason: "no such column".into() };
+        let gathered = Gathered { refused_conditions: vec![refused], ..healthy() };
+        assert_eq!(checks(&gathered), [Check::Condition]);
+        let text = judge(&[], &gathered, "p").to_string();
+        assert!(text.contains("`books`") && text.contains("no such column"), "{text}");
     }
 
     fn checks(gathered: &Gathered) -> Vec<Check> {
