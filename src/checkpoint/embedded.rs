@@ -36,7 +36,8 @@ struct File {
 }
 
 impl EmbeddedStore {
-    /// Opens the file, or makes it, in a directory that must be there.
+    /// Opens the file in a directory that must be there. A file that is not there is made at the first
+    /// write, so that a start in vain leaves none; whether it can be made is tried out.
     pub(super) async fn open(
         directory: &Path,
         name: &str,
@@ -47,7 +48,7 @@ impl EmbeddedStore {
         store
             .run(move |file| {
                 check_directory(&directory)?;
-                file.with(|_| Ok(()))
+                file.try_out()
             })
             .await?;
         Ok(store)
@@ -82,7 +83,7 @@ impl EmbeddedStore {
 
     /// The stored checkpoint.
     pub(super) async fn checkpoint(&self) -> Result<Option<Vec<u8>>, CheckpointError> {
-        self.run(|file| file.with(|database| read(database, CHECKPOINT, JSON))).await
+        self.run(|file| file.with_present(|database| read(database, CHECKPOINT, JSON))).await
     }
 
     /// Stores a checkpoint and returns `None`, or returns the later one that is stored.
@@ -118,7 +119,8 @@ impl EmbeddedStore {
         shelf: Shelf,
         name: String,
     ) -> Result<Option<Vec<u8>>, CheckpointError> {
-        self.run(move |file| file.with(|database| read(database, table(shelf), &name))).await
+        self.run(move |file| file.with_present(|database| read(database, table(shelf), &name)))
+            .await
     }
 
     /// Sets one value of a shelf.
@@ -150,12 +152,12 @@ impl EmbeddedStore {
         shelf: Shelf,
         limit: usize,
     ) -> Result<Vec<Vec<u8>>, CheckpointError> {
-        self.run(move |file| file.with(|database| list(database, shelf, limit))).await
+        self.run(move |file| file.with_present(|database| list(database, shelf, limit))).await
     }
 
     /// How many values a shelf has.
     pub(super) async fn count(&self, shelf: Shelf) -> Result<u64, CheckpointError> {
-        self.run(move |file| file.with(|database| count(database, shelf))).await
+        self.run(move |file| file.with_present(|database| count(database, shelf))).await
     }
 
     /// Removes the file. The next use makes an empty one.
@@ -198,6 +200,29 @@ impl File {
             *slot = Some(database);
         }
         result.map_err(|source| self.failed(source))
+    }
+
+    /// Uses the database if its file is there; what is not there holds nothing.
+    fn with_present<T: Default>(
+        &self,
+        work: impl FnOnce(&Database) -> Result<T, redb::Error>,
+    ) -> Result<T, CheckpointError> {
+        let is_open =
+            self.database.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some();
+        if is_open || self.path.exists() { self.with(work) } else { Ok(T::default()) }
+    }
+
+    /// Opens the file; one that is not there is made, and removed while its lock is held: nobody can
+    /// have begun to use it.
+    fn try_out(&self) -> Result<(), CheckpointError> {
+        let is_absent = !self.path.exists();
+        self.with(|_| Ok(()))?;
+        if is_absent {
+            let mut slot = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+            std::fs::remove_file(&self.path).map_err(|error| self.failed(error.into()))?;
+            drop(slot.take());
+        }
+        Ok(())
     }
 
     fn remove(&self) -> Result<(), CheckpointError> {
@@ -347,6 +372,18 @@ mod tests {
         assert_eq!(destroy().await.unwrap(), Some(path.display().to_string()));
         assert_eq!(destroy().await.unwrap(), None);
         assert!(!EmbeddedStore::exists(directory.path(), "p", "shop"));
+    }
+
+    #[tokio::test]
+    async fn a_store_that_is_only_read_leaves_no_file() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let store = EmbeddedStore::open(directory.path(), "p", "shop").await.unwrap();
+        assert_eq!(store.checkpoint().await.unwrap(), None);
+        assert_eq!(store.count(Shelf::Entries).await.unwrap(), 0);
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+        store.put(Shelf::Schemas, "a".to_owned(), "1".to_owned()).await.unwrap();
+        assert_eq!(store.count(Shelf::Schemas).await.unwrap(), 1);
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 
     #[tokio::test]

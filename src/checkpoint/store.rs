@@ -409,7 +409,8 @@ mod tests {
         std::fs::write(&file, "").unwrap();
         let error = open(&file, "p").await.unwrap_err();
         assert!(matches!(error, CheckpointError::Directory { .. }), "{error:?}");
-        let _held = open(directory.path(), "p").await.unwrap();
+        let held = open(directory.path(), "p").await.unwrap();
+        held.save_checkpoint(&checkpoint(1, 20)).await.unwrap();
         let error = open(directory.path(), "p").await.unwrap_err();
         assert!(matches!(error, CheckpointError::Locked { .. }), "{error:?}");
         std::fs::write(directory.path().join("pgsyncd-q-my%2Dshop.redb"), "no database").unwrap();
