@@ -60,7 +60,9 @@ impl Error {
 /// A server that cannot be reached may come back, hence another start may help.
 pub(crate) fn schema_exit_code(error: &SchemaError) -> ExitCode {
     match error {
-        SchemaError::Unreachable { .. } => ExitCode::GaveUp,
+        SchemaError::Unreachable { .. } | SchemaError::Http { status: 500.., .. } => {
+            ExitCode::GaveUp
+        }
         SchemaError::Unreadable { .. }
         | SchemaError::NotText { .. }
         | SchemaError::TooLarge { .. }

@@ -79,10 +79,10 @@ pub(crate) async fn start(assignment: &Assignment) -> Result<Started, PipelineEr
     let (lock, waited) = take_lock(assignment, &options).await?;
     // While we stood by, everything may have changed.
     let checked = if waited { check(assignment, &options, &names).await? } else { first };
+    let elasticsearch = connect_elasticsearch(assignment).await?;
     let store = store_settings(&assignment.config.checkpoint);
     let store =
         CheckpointStore::open(&store, &assignment.config.name, &assignment.database).await?;
-    let elasticsearch = connect_elasticsearch(assignment).await?;
     let making = Making {
         assignment,
         options: &options,
