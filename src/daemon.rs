@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::{Backoff, Jitter};
-use crate::checkpoint::CheckpointStore;
+use crate::checkpoint::{CheckpointError, CheckpointStore};
 use crate::config::Config;
 use crate::error::{Error, report};
 use crate::http::{HttpState, bind, serve};
@@ -120,9 +120,7 @@ async fn copy(config: &Config, origin: &str) -> Option<String> {
     })
 }
 
-async fn schema_shelf(
-    config: &Config,
-) -> Result<CheckpointStore, crate::checkpoint::CheckpointError> {
+async fn schema_shelf(config: &Config) -> Result<CheckpointStore, CheckpointError> {
     CheckpointStore::open(&store_settings(&config.checkpoint), &config.name, SCHEMA_SHELF).await
 }
 
@@ -141,6 +139,7 @@ async fn run_pipelines(
             database,
             entries,
             has_started: AtomicBool::new(false),
+            publication_was_missed: AtomicBool::new(false),
         };
         pipelines.spawn(supervise(assignment, stop.clone()));
     }
@@ -216,8 +215,12 @@ fn is_tried_again(error: &PipelineError, assignment: &Assignment) -> bool {
         return true;
     }
     let has_started = assignment.has_started.load(Ordering::Relaxed);
-    let may_be_healed =
-        matches!(error, PipelineError::Connect(_) | PipelineError::Elasticsearch { .. });
+    let may_be_healed = matches!(
+        error,
+        PipelineError::Connect(_)
+            | PipelineError::Elasticsearch { .. }
+            | PipelineError::Checkpoint(CheckpointError::RedisDenied { .. })
+    );
     let is_restart = error.recovery() == Recovery::Restart;
     !assignment.config.run.once && (is_restart || (has_started && may_be_healed))
 }

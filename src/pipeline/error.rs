@@ -128,7 +128,11 @@ impl PipelineError {
     pub fn recovery(&self) -> Recovery {
         let transient = match self {
             Self::Connect(error) => error.is_transient(),
-            Self::Source(SourceError::SlotMissing { .. } | SourceError::SlotInvalidated { .. })
+            Self::Source(
+                SourceError::SlotMissing { .. }
+                | SourceError::SlotInvalidated { .. }
+                | SourceError::PublicationMissing { .. },
+            )
             | Self::Checkpoint(
                 CheckpointError::Superseded { .. } | CheckpointError::Locked { .. },
             )
@@ -142,7 +146,10 @@ impl PipelineError {
             | Self::Stage(_)
             | Self::StopTimeout { .. } => true,
             Self::Source(error) => error.is_transient(),
-            Self::Checkpoint(error) => error.is_transient(),
+            // While it runs, the stage waits for the right password by itself.
+            Self::Checkpoint(error) => {
+                error.is_transient() && !matches!(error, CheckpointError::RedisDenied { .. })
+            }
             Self::Elasticsearch { source, .. } => source.class() == ErrorClass::Transient,
             Self::Sink(error) => is_transient_sink(error),
             Self::Publication(error) => error.remedy().is_none(),
@@ -164,6 +171,11 @@ impl PipelineError {
             | Self::Preflight { .. }
             | Self::Publication(_)
             | Self::CertificateFile { .. }
+            | Self::Checkpoint(
+                CheckpointError::RedisDenied { .. }
+                | CheckpointError::RedisUrl { .. }
+                | CheckpointError::Directory { .. },
+            )
             | Self::Sink(SinkError::IndexRefused { .. } | SinkError::PipelineMissing { .. }) => {
                 ExitCode::Configuration
             }

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use tokio_postgres::SimpleQueryMessage;
@@ -17,6 +18,7 @@ use crate::pipeline::settle::{
 };
 use crate::pipeline::start::{Checked, DatabaseNames, StartedEntry};
 use crate::pipeline::{Assignment, PipelineError};
+use crate::postgres::publication::PublicationState;
 use crate::postgres::publication_query::{Outcome, ensure, read_publication};
 use crate::postgres::server::ServerFacts;
 use crate::postgres::slot::{SlotName, drop_slot, find_slots};
@@ -48,11 +50,13 @@ impl Making<'_> {
         let kept = self.store.load_checkpoint().await?;
         let states = self.store.load_entries().await?;
         let slots = find_slots(&self.checked.control, &self.names.slot).await?;
-        let life = life_of(&self.checked.facts);
+        let publication = read_publication(&self.checked.control, &self.names.publication).await?;
+        let was_missed = self.assignment.publication_was_missed.load(Ordering::Relaxed);
+        let life = life_of(&self.checked.facts, publication.is_some() && !was_missed);
         let indexed = self.indexed_generation(&states).await?;
         let settlement = settle(kept.as_ref(), &slots, &life, indexed);
         self.tell(&settlement, kept.is_some());
-        let unpublished = self.unpublished().await?;
+        let unpublished = self.unpublished(publication.as_ref());
         let mut planned = self.plan_entries(&settlement, &states, &unpublished).await?;
         let outcome = self.make_all(&settlement, life, &mut planned).await;
         if outcome.is_err() {
@@ -66,6 +70,7 @@ impl Making<'_> {
         let (checkpoint, floor) = outcome?;
         let entries = self.save_entries(planned, floor, &states).await?;
         self.delete_leftovers(&entries).await?;
+        self.assignment.publication_was_missed.store(false, Ordering::Relaxed);
         Ok((checkpoint, entries))
     }
 
@@ -99,11 +104,9 @@ impl Making<'_> {
     }
 
     /// Tables that the publication, if there is one, lacks.
-    async fn unpublished(&self) -> Result<HashSet<u32>, PipelineError> {
-        let control = &self.checked.control;
-        let state = read_publication(control, &self.names.publication).await?;
-        let lacks = |table: &&Arc<Table>| state.as_ref().is_none_or(|s| !s.contains(table));
-        Ok(self.checked.tables.iter().filter(lacks).map(|table| table.id.0).collect())
+    fn unpublished(&self, state: Option<&PublicationState>) -> HashSet<u32> {
+        let lacks = |table: &&Arc<Table>| state.is_none_or(|s| !s.contains(table));
+        self.checked.tables.iter().filter(lacks).map(|table| table.id.0).collect()
     }
 
     async fn plan_entries(
@@ -283,6 +286,7 @@ impl Making<'_> {
                 }
             };
             self.indexes.point_write_alias(&names, &state.concrete).await?;
+            self.restore_public_alias(&names, &state).await?;
             entries.push(StartedEntry { tree: Arc::new(tree.clone()), names, state });
         }
         let is_gone = |state: &&EntryState| !entries.iter().any(|e| e.state.index == state.index);
@@ -291,6 +295,22 @@ impl Making<'_> {
             self.store.remove_entry(&gone.index).await?;
         }
         Ok(entries)
+    }
+
+    /// An index that is complete serves under its public name: an alias that somebody removed is put
+    /// back. A name that stands for something else was given away on purpose.
+    async fn restore_public_alias(
+        &self,
+        names: &IndexNames,
+        state: &EntryState,
+    ) -> Result<(), PipelineError> {
+        let is_done = matches!(state.load, LoadState::Done);
+        if !is_done || self.indexes.exists(&names.public).await? {
+            return Ok(());
+        }
+        tracing::warn!(index = %state.index, concrete = %state.concrete, "the alias was gone, and is put back");
+        self.indexes.switch(names, &state.concrete).await?;
+        Ok(())
     }
 }
 
@@ -317,11 +337,12 @@ fn new_state(tree: &SchemaTree, concrete: String, floor: Option<Snapshot>) -> En
     }
 }
 
-fn life_of(facts: &ServerFacts) -> ServerLife {
+fn life_of(facts: &ServerFacts, is_published: bool) -> ServerLife {
     ServerLife {
         system_identifier: facts.system_identifier.unwrap_or_default().to_string(),
         timeline: facts.timeline.unwrap_or_default(),
         postmaster_started: facts.postmaster_started.clone(),
         wal_end: facts.wal_flush,
+        is_published,
     }
 }

@@ -24,6 +24,7 @@ pub(crate) use start::{DatabaseNames, Inspected, inspect};
 use crate::config::Config;
 use crate::schema::RawEntry;
 use crate::schema::tree::IndexName;
+use crate::source::SourceError;
 use crate::status::PipelineStatus;
 
 /// What one pipeline is to do.
@@ -39,6 +40,8 @@ pub struct Assignment {
     pub status: Arc<PipelineStatus>,
     /// Whether it has started once: a restart does not begin again the rebuild that was asked for.
     pub has_started: AtomicBool,
+    /// Whether the slot read WAL where the publication was not: it never gets past it.
+    pub publication_was_missed: AtomicBool,
 }
 
 impl Assignment {
@@ -59,6 +62,10 @@ impl Assignment {
             started = start::start(self) => started?,
         };
         self.has_started.store(true, Ordering::Relaxed);
-        stages::run(self, started, stop).await
+        let outcome = stages::run(self, started, stop).await;
+        if let Err(PipelineError::Source(SourceError::PublicationMissing { .. })) = &outcome {
+            self.publication_was_missed.store(true, Ordering::Relaxed);
+        }
+        outcome
     }
 }

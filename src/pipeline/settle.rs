@@ -16,6 +16,8 @@ pub(crate) struct ServerLife {
     pub(crate) postmaster_started: String,
     /// End of the flushed WAL.
     pub(crate) wal_end: Lsn,
+    /// Whether our publication is there, and was wherever our slot reads.
+    pub(crate) is_published: bool,
 }
 
 /// Where to start.
@@ -34,6 +36,9 @@ pub(crate) enum Distrust {
     NoCheckpoint,
     /// The slot of the checkpoint is gone or lost: changes were missed.
     SlotLost,
+    /// The publication is not there, or was made after WAL that the slot still reads: PostgreSQL cannot
+    /// decode that WAL, now or later.
+    PublicationLost,
     /// Another cluster.
     OtherSystem,
     /// A standby was promoted: it may lack commits that were indexed.
@@ -73,7 +78,7 @@ pub(crate) fn settle(
     let Some(kept) = checkpoint else {
         // Only we report to our slot, and only what is durable: its position is as good as a checkpoint.
         let position = match slots.iter().filter(usable).collect::<Vec<_>>().as_slice() {
-            [slot] => Position::Resume {
+            [slot] if life.is_published => Position::Resume {
                 slot: slot.name.clone(),
                 lsn: slot.confirmed_flush.unwrap_or_default(),
             },
@@ -97,6 +102,7 @@ pub(crate) fn settle(
             Some(
                 Distrust::NoCheckpoint
                 | Distrust::SlotLost
+                | Distrust::PublicationLost
                 | Distrust::OtherSystem
                 | Distrust::WalBehind,
             ),
@@ -111,6 +117,8 @@ fn distrust(kept: &Checkpoint, slot: Option<&SlotState>, life: &ServerLife) -> O
         Some(Distrust::OtherSystem)
     } else if slot.is_none() {
         Some(Distrust::SlotLost)
+    } else if !life.is_published {
+        Some(Distrust::PublicationLost)
     } else if kept.timeline != life.timeline {
         Some(Distrust::OtherTimeline)
     } else if life.wal_end < kept.lsn {
@@ -211,6 +219,7 @@ impl Distrust {
         match self {
             Self::NoCheckpoint => "there is no checkpoint",
             Self::SlotLost => "the replication slot is lost",
+            Self::PublicationLost => "the publication was gone",
             Self::OtherSystem => "it is another database cluster",
             Self::OtherTimeline => "a standby was promoted",
             Self::WalBehind => "the database was restored to an earlier state",
@@ -230,6 +239,7 @@ mod tests {
             timeline: 1,
             postmaster_started: "monday".into(),
             wal_end: Lsn(500),
+            is_published: true,
         }
     }
 
@@ -317,6 +327,18 @@ mod tests {
             assert_eq!(settlement.distrust, Some(expected));
             assert_eq!(settlement.position, Position::Fresh { drop: vec![name] });
             assert_eq!(settlement.generation, 4);
+        }
+    }
+
+    #[test]
+    fn a_slot_that_reads_where_the_publication_was_not_is_replaced_with_or_without_a_checkpoint() {
+        let slots = [slot("pgsyncd_shop_aaaaaaaa", "0/60")];
+        let life = ServerLife { is_published: false, ..life() };
+        for kept in [Some(checkpoint(100)), None] {
+            let settlement = settle(kept.as_ref(), &slots, &life, 3);
+            assert_eq!(settlement.position, Position::Fresh { drop: vec![slots[0].name.clone()] });
+            assert_eq!(settlement.generation, 4);
+            assert!(settlement.distrust.is_some());
         }
     }
 
