@@ -20,8 +20,9 @@ const ROAD: [&[&str]; 8] = [
     &["document"],
     &["sink"],
     &["checkpoint"],
-    &["archive", "replica", "admin"],
+    &["archive", "replica"],
     &[
+        "admin",
         "pipeline",
         "reindex",
         "verify",

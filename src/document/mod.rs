@@ -233,7 +233,8 @@ mod tests {
         selection: &Selection,
     ) -> Map<String, Json> {
         let (tree, see) = ((&*entry.tree, &*entry.layout), MustSee::Floor(None));
-        let outcome = fetch(client, tree, selection, &see, usize::MAX).await.unwrap();
+        let outcome =
+            fetch(client, tree, selection, (&see, &AtomicU64::new(0)), usize::MAX).await.unwrap();
         let Outcome::Rows(Fetched { snapshot, nodes }) = outcome else { panic!("rows") };
         let batches = entry.finish((&snapshot, &nodes), selection);
         let bodies = batches.flat_map(|batch| batch.documents).filter_map(|document| {

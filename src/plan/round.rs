@@ -241,8 +241,10 @@ mod tests {
     #[tokio::test]
     async fn keys_go_out_sorted_in_pieces_with_a_number_each() {
         let (output, input) = async_channel::bounded(16);
+        let progress = PlanProgress::default();
         let mut emitter = Emitter {
             output: &output,
+            progress: &progress,
             job: Job::Round(3),
             must_see: MustSee::Floor(None),
             keys_at_once: 2,

@@ -1,37 +1,20 @@
 //! Indexes: made, filled, switched to, deleted. What people search is an alias, so that a new index
 //! takes the place of an old one in one step.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Map, Value as Json, json};
 
 use super::client::{Client, in_path};
+use super::creation::{Creation, creation_body};
 use super::error::{ClientError, ErrorClass};
-use super::mapping::{FieldMapping, count_fields, mappings};
 use super::names::{IndexNames, unusable};
 use crate::schema::tree::{IndexName, SchemaTree};
 use crate::sink::SinkError;
 
-/// The server's limit on the fields of an index, if nothing else is set.
-const DEFAULT_FIELD_LIMIT: usize = 1000;
-/// Room below the limit that is left for fields of JSON columns.
-const FIELD_HEADROOM: usize = 500;
-/// How long a shard remembers deleted versions; a help only, it forgets them when it moves.
-const GC_DELETES: &str = "1h";
 /// Two indexes made in one second: the second takes the next second's name.
 const NAME_TRIES: u32 = 5;
-
-/// How an index is made.
-#[derive(Clone, Debug)]
-pub struct Creation {
-    /// Kept in the index, see [`Indexes::read_generation`].
-    pub generation: u64,
-    /// Where unmapped fields get their mapping.
-    pub fields: FieldMapping,
-    /// The time in its name.
-    pub at: SystemTime,
-}
 
 /// What a name stands for on the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -367,26 +350,6 @@ impl Indexes {
     }
 }
 
-/// The body of an index creation: `setting`, the mapping, and what a load needs.
-pub fn creation_body(tree: &SchemaTree, creation: &Creation) -> Json {
-    let stamp = json!({
-        "generation": creation.generation,
-        "schema": tree.digest,
-        "shape": tree.shape,
-    });
-    let mappings = mappings(tree, creation.fields, stamp);
-    let mut index = tree.setting.as_ref().and_then(Json::as_object).cloned().unwrap_or_default();
-    let fields = count_fields(&mappings) + FIELD_HEADROOM;
-    let limited = index.contains_key("mapping") || index.contains_key("mapping.total_fields.limit");
-    if fields > DEFAULT_FIELD_LIMIT && !limited {
-        index.insert("mapping.total_fields.limit".into(), fields.into());
-    }
-    index.entry("gc_deletes").or_insert(GC_DELETES.into());
-    index.insert("refresh_interval".into(), "-1".into());
-    index.insert("number_of_replicas".into(), 0.into());
-    json!({ "settings": { "index": index }, "mappings": mappings })
-}
-
 fn is_concrete_of(index: &str, public: &str) -> bool {
     const TIME_DIGITS: usize = 14;
     let time = index.strip_prefix(public).and_then(|rest| rest.strip_prefix('-'));
@@ -419,42 +382,6 @@ fn refused(index: &IndexName, concrete: &str, error: ClientError) -> SinkError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sink::fixtures::{node, table, tree};
-
-    fn body(tree: &SchemaTree) -> Json {
-        let creation = Creation {
-            generation: 3,
-            fields: FieldMapping::FromColumns,
-            at: SystemTime::UNIX_EPOCH,
-        };
-        creation_body(tree, &creation)
-    }
-
-    #[test]
-    fn the_users_settings_stand_beside_those_of_the_load() {
-        let mut tree = tree(node(table("book", &[("id", "bigint")])), Vec::new());
-        tree.setting =
-            Some(json!({"number_of_shards": 3, "number_of_replicas": 2, "gc_deletes": "2h"}));
-        let index = &body(&tree)["settings"]["index"];
-        assert_eq!(index["number_of_shards"], 3);
-        assert_eq!(index["number_of_replicas"], 0);
-        assert_eq!(index["refresh_interval"], "-1");
-        assert_eq!(index["gc_deletes"], "2h");
-        assert_eq!(body(&tree)["mappings"]["_meta"]["pgsyncd"]["generation"], 3);
-    }
-
-    #[test]
-    fn the_limit_on_fields_grows_with_the_schema() {
-        let names: Vec<String> = (0..400).map(|number| format!("c{number}")).collect();
-        let columns: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "text")).collect();
-        let mut tree = tree(node(table("wide", &columns)), Vec::new());
-        let limit = |tree: &SchemaTree| {
-            body(tree)["settings"]["index"]["mapping.total_fields.limit"].as_u64()
-        };
-        assert_eq!(limit(&tree), Some(400 * 2 + 3 + 500));
-        tree.setting = Some(json!({"mapping": {"total_fields": {"limit": 5000}}}));
-        assert_eq!(limit(&tree), None);
-    }
 
     #[test]
     fn concrete_indexes_are_told_by_their_fourteen_digits() {

@@ -7,6 +7,7 @@
 
 pub mod bulk;
 pub mod client;
+pub mod creation;
 pub mod error;
 pub mod index;
 pub mod mapping;
@@ -19,8 +20,9 @@ pub mod tls;
 
 pub use bulk::{BulkItem, BulkRequest};
 pub use client::{Client, Server, ServerFamily};
+pub use creation::Creation;
 pub use error::{ClientError, ErrorClass};
-pub use index::{Creation, Indexes};
+pub use index::Indexes;
 pub use mapping::FieldMapping;
 pub use names::IndexNames;
 pub use options::{Auth, ClientIdentity, Compression, ElasticsearchOptions};
