@@ -323,14 +323,15 @@ struct Changes {
     took: Vec<Duration>,
 }
 
-/// Single-row updates, one after the other: of the order, of an item, of an item's product.
+/// Single-row updates, one after the other: of the order, of an item, of an item's product. The replica
+/// identity of items is their key alone, so the order they were in is searched for in the index.
 async fn measure_changes(
     postgres: &Postgres,
     elastic: &Elastic,
     index: &str,
     sizes: &Sizes,
 ) -> Result<Vec<Changes>, Failure> {
-    let mut kinds = ["root row", "child row", "grandchild row (in 3 documents)"]
+    let mut kinds = ["root row", "child row, searched for", "grandchild row, in 3 documents"]
         .map(|what| Changes { what, took: Vec::new() });
     for number in 0..sizes.changes {
         // Far apart, and each order once.
