@@ -138,6 +138,8 @@ fn blank_quoted(text: &str) -> String {
     let mut characters = text.chars();
     while let Some(character) = characters.next() {
         let closing = match character {
+            // The apostrophe of a word (`can't merge …`) opens no quote.
+            '\'' if kept.ends_with(char::is_alphanumeric) => None,
             '\'' | '"' => Some(character),
             '[' if !names_follow(&kept) => Some(']'),
             _ => None,
@@ -155,10 +157,11 @@ fn blank_quoted(text: &str) -> String {
 
 /// Whether the text ends with words after which Elasticsearch puts a name in brackets.
 fn names_follow(before: &str) -> bool {
-    const WORDS: [&str; 12] = [
+    const WORDS: [&str; 13] = [
         "field ",
         "type ",
         "mapping for ",
+        "object mapping ",
         "index ",
         "alias ",
         "with id ",
@@ -195,6 +198,10 @@ mod tests {
             ),
             ("id [Ann Smith] is too long", "id […] is too long"),
             ("an open 'quote", "an open '…"),
+            (
+                "can't merge a non object mapping [jb.a] with an object mapping",
+                "can't merge a non object mapping [jb.a] with an object mapping",
+            ),
             ("pipeline with id [nope] does not exist", "pipeline with id [nope] does not exist"),
         ];
         for (reason, expected) in cases {
