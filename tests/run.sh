@@ -45,9 +45,10 @@ section() {
   echo "== $title: passed in $((SECONDS - began)) s"
 }
 
-# Every test binary under tests/, with the tests that are ignored where there are no servers.
+# Every test binary under tests/, with the tests that are ignored where there are no servers. They
+# wait for servers most of the time: more of them at once than there are cores.
 end_to_end() {
-  timeout --foreground "$test_limit_seconds" cargo test --locked --test '*' -- --include-ignored
+  RUST_TEST_THREADS=${RUST_TEST_THREADS:-5} timeout --foreground "$test_limit_seconds" cargo test --locked --test '*' -- --include-ignored
 }
 
 # The tests read one set of variables; PGSYNCD_TEST_PAIR tells them which pair that is.

@@ -1,12 +1,14 @@
 //! The plan's questions to the index, answered by the sink's searches.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Mutex, mpsc};
 
 use crate::backoff::{Backoff, Jitter};
+use crate::error::report;
 use crate::plan::{EntryId, Holders, HoldersError, Search as Question};
-use crate::sink::{ErrorClass, Search, SinkError};
+use crate::sink::{ErrorClass, Search, SinkError, SinkProgress, SinkState};
 
 /// First and longest wait for a server that does not answer.
 const RETRY_WAITS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
@@ -16,13 +18,18 @@ const RETRY_WAITS: (Duration, Duration) = (Duration::from_millis(500), Duration:
 pub(crate) struct IndexHolders {
     /// One plan asks, one question at a time: the lock is never waited for.
     entries: Vec<(String, Mutex<Search>)>,
+    /// Told while the server does not answer: a plan that waits for it sends the sink nothing.
+    sink: Arc<SinkProgress>,
 }
 
 impl IndexHolders {
     /// The index name and the search of each entry.
-    pub(crate) fn new(entries: impl IntoIterator<Item = (String, Search)>) -> Self {
+    pub(crate) fn new(
+        entries: impl IntoIterator<Item = (String, Search)>,
+        sink: Arc<SinkProgress>,
+    ) -> Self {
         let entries = entries.into_iter().map(|(name, search)| (name, Mutex::new(search)));
-        Self { entries: entries.collect() }
+        Self { entries: entries.collect(), sink }
     }
 }
 
@@ -36,12 +43,21 @@ impl Holders for IndexHolders {
         let Some((index, search)) = self.entries.get(entry.0) else { return Ok(()) };
         let mut search = search.lock().await;
         let mut backoff = Backoff::new(RETRY_WAITS.0, RETRY_WAITS.1, Jitter::Equal);
+        let mut is_away = false;
         // A search that broke off is begun again: ids may come twice, never too few.
         loop {
             match ask(&mut search, &question, &found).await {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    if is_away {
+                        self.sink.note(SinkState::Writing, None);
+                    }
+                    return Ok(());
+                }
                 Err(error) if is_transient(&error) && !found.is_closed() => {
-                    tracing::warn!(index, %error, "the index cannot be searched, trying on");
+                    let text = report(&error);
+                    tracing::warn!(index, error = text, "the index cannot be searched, trying on");
+                    self.sink.note(SinkState::Unreachable, Some(text));
+                    is_away = true;
                     tokio::time::sleep(backoff.next_delay()).await;
                 }
                 Err(error) => {

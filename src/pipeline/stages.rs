@@ -233,7 +233,7 @@ impl Builder<'_> {
         let plan = Plan {
             client: connect(&self.started.options, Purpose::Lookup).await?,
             trees: self.started.entries.iter().map(|entry| Arc::clone(&entry.tree)).collect(),
-            holders: Arc::new(IndexHolders::new(searches)),
+            holders: Arc::new(IndexHolders::new(searches, Arc::clone(&self.figures.sink))),
             loading: Arc::clone(&loading.begun),
             finished: loading.finished.clone(),
             keys_at_once: self.assignment.config.query_chunk_size,

@@ -115,7 +115,7 @@ impl SinkProgress {
 
     /// Notes the state and the failure behind it. Returns whether the state is another one: then it
     /// is worth a line in the log.
-    pub(super) fn note(&self, state: SinkState, error: Option<String>) -> bool {
+    pub(crate) fn note(&self, state: SinkState, error: Option<String>) -> bool {
         let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = standing.state != state;
         if changed {

@@ -1,6 +1,7 @@
 //! Ways to log in: TLS modes, password methods, and a role with no more rights than it needs.
 
-use crate::harness::servers::{connect, variable};
+use crate::harness::proxy::Proxy;
+use crate::harness::servers::{address, variable};
 use crate::harness::{Documents, ServiceBuilder, Site, documents};
 
 const TABLE: &str =
@@ -74,14 +75,19 @@ fn a_certificate_of_another_authority_is_refused() {
 #[ignore = "needs PostgreSQL, Elasticsearch and Redis: tests/services.sh up"]
 fn a_host_that_is_not_in_the_certificate_is_refused_by_verify_full_alone() {
     let site = site("tls_name");
+    // The server's certificate names `localhost` and 127.0.0.1.
+    let proxy = Proxy::new("127.0.0.2", &address("POSTGRES"));
     let mut url = site.url();
     url.set_host(Some("127.0.0.2")).unwrap();
+    url.set_port(Some(proxy.address.port())).unwrap();
     let authority = variable("PGSYNCD_TEST_POSTGRES_CA");
     let builder = site.service().set("PG_URL", url).set("PG_SSLROOTCERT", authority);
     let full = builder.clone().set("PG_SSLMODE", "verify-full").arguments(&["--once"]).run();
-    // The test server listens on 127.0.0.1 alone: nobody answers there.
-    assert!(matches!(full.code, Some(1 | 78)), "{}", full.stderr);
+    assert_eq!(full.code, Some(78), "{}", full.stderr);
+    assert!(full.stderr.contains("not valid for"), "{}", full.stderr);
     site.assert_nothing_made();
+    builder.set("PG_SSLMODE", "verify-ca").once();
+    assert_eq!(site.documents("things"), one_document());
 }
 
 /// Tests that use a role that is named in the server's `pg_hba.conf`, each in one test alone.
@@ -173,7 +179,6 @@ fn replication_and_select_suffice_when_somebody_else_made_the_publication() {
     );
     service.stop();
     assert_eq!(site.publications().len(), 1);
-    drop(connect(&site.url()));
 }
 
 /// Its key was thrown away.

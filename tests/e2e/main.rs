@@ -24,6 +24,7 @@ mod indexes;
 mod library;
 mod live;
 mod operation;
+mod outage;
 mod resume;
 mod schema_url;
 mod shapes;

@@ -2,6 +2,7 @@
 
 pub(crate) mod compare;
 pub(crate) mod oracle;
+pub(crate) mod proxy;
 pub(crate) mod servers;
 pub(crate) mod service;
 pub(crate) mod site;
