@@ -7,6 +7,7 @@ use tokio::sync::{Mutex, mpsc};
 
 use crate::backoff::{Backoff, Jitter};
 use crate::error::report;
+use crate::pipeline::held_back::HeldBack;
 use crate::plan::{EntryId, Holders, HoldersError, Search as Question};
 use crate::sink::{ErrorClass, Search, SinkError, SinkProgress, SinkState};
 
@@ -20,6 +21,7 @@ pub(crate) struct IndexHolders {
     entries: Vec<(String, Mutex<Search>)>,
     /// Told while the server does not answer: a plan that waits for it sends the sink nothing.
     sink: Arc<SinkProgress>,
+    held_back: Arc<HeldBack>,
 }
 
 impl IndexHolders {
@@ -27,9 +29,10 @@ impl IndexHolders {
     pub(crate) fn new(
         entries: impl IntoIterator<Item = (String, Search)>,
         sink: Arc<SinkProgress>,
+        held_back: Arc<HeldBack>,
     ) -> Self {
         let entries = entries.into_iter().map(|(name, search)| (name, Mutex::new(search)));
-        Self { entries: entries.collect(), sink }
+        Self { entries: entries.collect(), sink, held_back }
     }
 }
 
@@ -41,6 +44,10 @@ impl Holders for IndexHolders {
         found: mpsc::Sender<Vec<String>>,
     ) -> Result<(), HoldersError> {
         let Some((index, search)) = self.entries.get(entry.0) else { return Ok(()) };
+        let held_back = self.held_back.of(index);
+        if !held_back.is_empty() && found.send(held_back).await.is_err() {
+            return Ok(());
+        }
         let mut search = search.lock().await;
         let mut backoff = Backoff::new(RETRY_WAITS.0, RETRY_WAITS.1, Jitter::Equal);
         let mut is_away = false;

@@ -2,6 +2,7 @@
 //! `stages.rs` runs it; it ends as a whole, and is built again as a whole.
 
 mod error;
+mod held_back;
 mod holders;
 mod loads;
 mod make;

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint::{self, CheckpointStore, DeadLetter, Listeners, LoadState, Progress};
 use crate::document::{DocumentBatch, Entry, Worker};
+use crate::pipeline::held_back::HeldBack;
 use crate::pipeline::holders::IndexHolders;
 use crate::pipeline::loads::LoadTask;
 use crate::pipeline::settings::sink_options;
@@ -121,6 +122,7 @@ struct Builder<'a> {
     started: &'a Started,
     ending: &'a CancellationToken,
     figures: Arc<Figures>,
+    held_back: Arc<HeldBack>,
     stages: &'a mut JoinSet<Stage>,
 }
 
@@ -144,8 +146,14 @@ async fn spawn(
         finished: finished.clone(),
     };
 
-    let mut builder =
-        Builder { assignment, started: &started, ending, figures: Arc::clone(&figures), stages };
+    let mut builder = Builder {
+        assignment,
+        started: &started,
+        ending,
+        figures: Arc::clone(&figures),
+        held_back: Arc::new(HeldBack::load(&started.store).await?),
+        stages,
+    };
     builder.source(events, durable.clone()).await?;
     let targets = builder.targets();
     builder.plan((live_events, live, progress.clone()), &targets, &loading).await?;
@@ -233,7 +241,11 @@ impl Builder<'_> {
         let plan = Plan {
             client: connect(&self.started.options, Purpose::Lookup).await?,
             trees: self.started.entries.iter().map(|entry| Arc::clone(&entry.tree)).collect(),
-            holders: Arc::new(IndexHolders::new(searches, Arc::clone(&self.figures.sink))),
+            holders: Arc::new(IndexHolders::new(
+                searches,
+                Arc::clone(&self.figures.sink),
+                Arc::clone(&self.held_back),
+            )),
             loading: Arc::clone(&loading.begun),
             finished: loading.finished.clone(),
             keys_at_once: self.assignment.config.query_chunk_size,
@@ -277,7 +289,11 @@ impl Builder<'_> {
         targets: Vec<Target>,
     ) {
         let (keeper, letters) = DeadLetterKeeper::new(DEAD_LETTER_QUEUE);
-        self.stages.spawn(keep_letters(letters, Arc::clone(&self.started.store)));
+        self.stages.spawn(keep_letters(
+            letters,
+            Arc::clone(&self.started.store),
+            Arc::clone(&self.held_back),
+        ));
         let options = sink_options(&self.assignment.config);
         let client = self.started.elasticsearch.clone();
         let sink = Sink::new(client, targets, options, keeper, Arc::clone(&self.figures.sink));
@@ -332,6 +348,7 @@ async fn pass_on(mut receipts: mpsc::Receiver<Written>, progress: mpsc::Sender<P
 async fn keep_letters(
     mut letters: mpsc::Receiver<KeepRequest>,
     store: Arc<CheckpointStore>,
+    held_back: Arc<HeldBack>,
 ) -> Stage {
     while let Some(KeepRequest { letter, kept }) = letters.recv().await {
         let letter = DeadLetter {
@@ -343,6 +360,8 @@ async fn keep_letters(
             lsn: None,
         };
         store.put_dead_letter(&letter).await?;
+        // Before the document counts as settled: a search waits for that.
+        held_back.add(letter.index.0, letter.id);
         // A sink that does not listen any more has ended, and says itself why.
         let _listening = kept.send(()).is_ok();
     }
