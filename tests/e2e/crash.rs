@@ -9,7 +9,7 @@ use crate::library::{SCHEMA, TABLES, THROUGH_KEYS, many};
 use reqwest::Method;
 
 /// Enough for the load to be met at work: it takes seconds.
-const BOOKS: u32 = 6000;
+const BOOKS: u32 = 12_000;
 
 #[test]
 #[ignore = "needs PostgreSQL, Elasticsearch and Redis: tests/services.sh up"]
