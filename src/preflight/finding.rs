@@ -48,6 +48,8 @@ pub enum Check {
     Coverage,
     /// The publication carries everything.
     Publication,
+    /// Transform scripts can be run.
+    Scripts,
     /// The columns that rows are searched by have an index.
     JoinIndex,
 }

@@ -26,10 +26,36 @@ pub(super) fn table_findings(trees: &[SchemaTree], gathered: &Gathered) -> Vec<F
     }
     for tree in trees {
         findings.extend(root_key(tree, gathered));
+        findings.extend(views(tree));
+        findings.extend(scripts(tree));
     }
     let followed = followed_tables(trees);
     findings.extend(followed.iter().filter_map(|followed| coverage(followed, gathered)));
     findings
+}
+
+/// Views of a tree: what is read of them is right when it is read, and changes when a root row does.
+fn views(tree: &SchemaTree) -> Vec<Finding> {
+    const REASON: &str = "Changes of its base tables do not reach the documents: they show the view as it \
+        was when they were last read. `--reindex` reads all of them.";
+    let is_view =
+        |table: &Table| matches!(table.kind, TableKind::View | TableKind::MaterializedView);
+    let views = tree.nodes.iter().filter(|node| is_view(&node.table));
+    views
+        .map(|node| {
+            let (index, view) = (&tree.index, plain(&node.table));
+            let situation = format!("index `{index}`: {view} is a view");
+            Finding::warning(Check::Logged, situation, REASON)
+        })
+        .collect()
+}
+
+/// Documents without what their scripts do to them would be wrong without a word.
+fn scripts(tree: &SchemaTree) -> Option<Finding> {
+    let situation = format!("index `{}`: transform scripts (`plugins`) cannot be run", tree.index);
+    let reason = "This version has no scripts. Take `plugins` out of the entry if its documents are \
+        right without them; `transform` has `replace`, `rename`, `move` and `concat`.";
+    (!tree.plugins.is_empty()).then(|| Finding::error(Check::Scripts, situation, reason))
 }
 
 /// What of the table never reaches the WAL.
