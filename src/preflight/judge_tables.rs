@@ -93,13 +93,6 @@ fn not_logged(table: &Table, facts: Option<&TableFacts>) -> Vec<Finding> {
              partitions, or a view over the tables.",
         ));
     }
-    if table.kind == TableKind::MaterializedView {
-        findings.push(Finding::warning(
-            Check::Logged,
-            format!("{name} is a materialised view"),
-            "Its documents change when it is refreshed, not when the tables behind it change.",
-        ));
-    }
     findings
 }
 
